@@ -1,0 +1,65 @@
+"""The command line: `minimind COMMAND`, see `minimind --help`.
+
+Each command is one function, its options read from its signature by tyro; this
+file finds the function and turns a user's mistake into one line.
+"""
+
+import difflib
+import importlib
+import sys
+
+from minimind import __version__
+from minimind.errors import UserError
+
+# Command, the function behind it, and what it does in one line.
+COMMANDS = {
+    "zero": ("commands.zero:zero", "from nothing to a chat in ten minutes"),
+    "tokenizer train": ("commands.data:train", "learn a vocabulary from jsonl files"),
+    "data prepare": ("commands.data:prepare", "encode jsonl files into token files"),
+    "train pretrain": ("commands.train:pretrain", "train a new model on plain text"),
+    "train sft": ("commands.train:sft", "train a model on conversations"),
+    "chat": ("commands.chat:chat", "talk with a model in the terminal"),
+    "generate": ("commands.chat:generate", "continue a text"),
+    "evaluate text": ("commands.evaluate:text", "bits per byte on held-out jsonl"),
+    "evaluate world": ("commands.evaluate:world", "score the little world's questions"),
+}
+
+
+def usage() -> str:
+    """The overview of all commands."""
+    lines = [f"minimind {__version__}: build, train and use a small language model", ""]
+    lines += [f"  minimind {name:17} {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join([*lines, "", "`minimind COMMAND --help` explains its options."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0: done. 2: a mistake in what was given, told in one line. 130: stopped.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv in ([], ["-h"], ["--help"]):
+        print(usage())
+        return 0
+    if argv == ["--version"]:
+        print(__version__)
+        return 0
+    words = next((n for n in (2, 1) if " ".join(argv[:n]) in COMMANDS), None)
+    if words is None:
+        given = " ".join(argv[:2])
+        near = difflib.get_close_matches(given, COMMANDS, n=1, cutoff=0.3)
+        hint = f"; did you mean `minimind {near[0]}`?" if near else ""
+        print(f"error: no command {given!r}{hint}", file=sys.stderr)
+        return 2
+    name = " ".join(argv[:words])
+    module, function = COMMANDS[name][0].split(":")
+    try:
+        import tyro
+
+        command = getattr(importlib.import_module(f"minimind.{module}"), function)
+        return tyro.cli(command, args=argv[words:], prog=f"minimind {name}") or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,1 @@
+"""What `minimind COMMAND` runs: one function a command, one module a topic."""

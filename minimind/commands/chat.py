@@ -1,0 +1,135 @@
+"""`minimind chat` and `minimind generate`: a model in the terminal."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from minimind.errors import UserError
+from minimind.model.generate import GREEDY, Sampling, stream
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.chat import Message, encode_chat
+from minimind.text.tokenizer import BOS_ID, Tokenizer
+from minimind.train.checkpoint import load_model
+from minimind.train.precision import pick_device
+
+SamplingOptions = Annotated[Sampling, tyro.conf.arg(name="")]
+
+
+def pour(pieces: Iterable[str]) -> str:
+    """Print a text while it is written; returns the whole of it."""
+    text = ""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        text += piece
+    print(flush=True)
+    return text
+
+
+def typed_lines() -> Iterator[str]:
+    """What the user types, line by line, until Ctrl-D; a pipe is read too."""
+    interactive = sys.stdin.isatty()
+    while True:
+        try:
+            line = input("> " if interactive else "").strip()
+        except EOFError:
+            if interactive:
+                print()
+            return
+        if line:
+            if not interactive:
+                print(f"> {line}")
+            yield line
+
+
+def converse(
+    network: MiniMindForCausalLM,
+    tokenizer: Tokenizer,
+    questions: Iterable[str],
+    sampling: Sampling,
+    system: str | None = None,
+    history: int = 4,
+) -> None:
+    """Answer questions as they come, each with the exchanges before it in mind.
+
+    history: the most earlier exchanges shown; fewer where they would take more
+    than half of the model's limit.
+    """
+    start: list[Message] = [{"role": "system", "content": system}] if system else []
+    past: list[Message] = []
+    for question in questions:
+        past = past[-2 * history :] if history else []
+        while True:
+            messages = [*start, *past, {"role": "user", "content": question}]
+            prompt, _ = encode_chat(tokenizer, messages, add_generation_prompt=True)
+            if not past or 2 * len(prompt) <= network.config.max_position_embeddings:
+                break
+            past = past[2:]
+        try:
+            answer = pour(stream(network, tokenizer, prompt, sampling))
+        except UserError as error:  # too long a question: say so, and go on
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        past = [*messages[len(start) :], {"role": "assistant", "content": answer}]
+
+
+def ask(model: Path, questions: Iterable[str]) -> None:
+    """Print a model's greedy answer to each question, asked by itself."""
+    network, tokenizer = load_model(model)
+    for question in questions:
+        print(f"> {question}")
+        converse(network, tokenizer, [question], GREEDY)
+
+
+def chat(
+    model: Annotated[Path, tyro.conf.Positional] = Path("out/zero/sft"),
+    system: str | None = None,
+    history: int = 4,
+    greedy: bool = False,
+    device: str = "auto",
+    sampling: SamplingOptions = Sampling(),
+) -> None:
+    """Talk with a model; Ctrl-D ends the chat.
+
+    Args:
+        model: directory of the model.
+        system: a system message in place of the usual one.
+        history: how many earlier exchanges the model is shown.
+        greedy: always the likeliest token, so the same answer every time.
+        device: auto, cuda, mps or cpu.
+        sampling: options of drawing tokens.
+    """
+    network, tokenizer = load_model(model)
+    network.to(pick_device(device))
+    if greedy:
+        sampling = replace(sampling, temperature=0.0)
+    if sys.stdin.isatty():
+        print("Ask in English or Chinese. Ctrl-D ends the chat.")
+    converse(network, tokenizer, typed_lines(), sampling, system, history)
+
+
+def generate(
+    model: Annotated[Path, tyro.conf.Positional],
+    prompt: str,
+    greedy: bool = False,
+    device: str = "auto",
+    sampling: SamplingOptions = Sampling(),
+) -> None:
+    """Continue a plain text, as a pretrained model does.
+
+    Args:
+        model: directory of the model.
+        prompt: how the text begins.
+        greedy: always the likeliest token, so the same text every time.
+        device: auto, cuda, mps or cpu.
+        sampling: options of drawing tokens.
+    """
+    network, tokenizer = load_model(model)
+    network.to(pick_device(device))
+    if greedy:
+        sampling = replace(sampling, temperature=0.0)
+    print(prompt, end="", flush=True)
+    pour(stream(network, tokenizer, [BOS_ID, *tokenizer.encode(prompt)], sampling))

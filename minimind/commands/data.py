@@ -1,0 +1,117 @@
+"""`minimind tokenizer train` and `minimind data prepare`."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from minimind.errors import UserError
+from minimind.text import tokens
+from minimind.text.jsonl import check_conversation, check_text, read_jsonl
+from minimind.text.tokenizer import (
+    CONTROL_TOKENS,
+    TAG_TOKENS,
+    Tokenizer,
+    train_tokenizer,
+)
+
+Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
+
+
+def sample_texts(paths: Files, max_bytes: int, skip_bad: bool) -> Iterator[str]:
+    """Texts of jsonl files of either kind, up to max_bytes of them per file."""
+    for path in paths:
+        left = max_bytes // len(paths)
+        for row in read_jsonl(path, check_any, skip_bad):
+            if row is None:
+                continue
+            turns = row.get("conversations", [])
+            text = row.get("text") or "\n".join(turn["content"] for turn in turns)
+            left -= len(text.encode("utf-8", "surrogatepass"))
+            if left < 0:
+                break
+            yield text
+
+
+def check_any(row: tokens.Row) -> str | None:
+    """What is wrong with a row of either kind."""
+    return check_conversation(row) if "conversations" in row else check_text(row)
+
+
+def train(
+    data: Files,
+    out: Path,
+    vocab_size: int = 6400,
+    max_bytes: int = 200_000_000,
+    skip_bad: bool = False,
+) -> None:
+    """Learn a byte-level BPE vocabulary from jsonl files.
+
+    Args:
+        data: jsonl files with {"text"} or {"conversations"} rows.
+        out: directory for tokenizer.json and tokenizer_config.json.
+        vocab_size: number of ids, special tokens and the 256 bytes included.
+        max_bytes: read no more than this much text; merges settle early.
+        skip_bad: leave bad rows out instead of stopping at the first.
+    """
+    least = 256 + len(CONTROL_TOKENS) + len(TAG_TOKENS)
+    if vocab_size < least:
+        raise UserError(
+            f"--vocab-size {vocab_size}: at least {least} ids are needed, for the 256 "
+            "bytes and the special tokens"
+        )
+    began = time.perf_counter()
+    texts = sample_texts(data, max_bytes, skip_bad)
+    tokenizer = train_tokenizer(tqdm(texts, desc="reading", unit="row"), vocab_size)
+    tokenizer.save(out)
+    sample = list(sample_texts(data, 1_000_000, skip_bad=True))
+    ids = sum(len(tokenizer.encode(text)) for text in sample)
+    if not ids:
+        names = ", ".join(map(str, data))
+        raise UserError(f"{names}: no usable row; there is nothing to learn from")
+    print(
+        f"{out}: {tokenizer.vocab_size} ids, {sum(map(len, sample)) / ids:.2f} "
+        f"characters a token, {time.perf_counter() - began:.1f} s"
+    )
+
+
+def prepare(
+    data: Files,
+    tokenizer: Path,
+    out: Path,
+    kind: Literal["pretrain", "sft"] = "pretrain",
+    max_length: int = 256,
+    skip_bad: bool = False,
+) -> None:
+    """Encode jsonl files into token files, to be read by `minimind train`.
+
+    Args:
+        data: jsonl files, {"text"} rows for pretrain, {"conversations"} for sft.
+        tokenizer: directory of `minimind tokenizer train`, or of a model.
+        out: directory for the token files.
+        kind: what the rows are.
+        max_length: tokens of the longest conversation; a longer one loses its
+            last exchanges. Plain text is cut into rows when it is read.
+        skip_bad: leave bad rows out instead of stopping at the first.
+    """
+    began = time.perf_counter()
+    with tqdm(desc=f"encoding {out.name}", unit="row") as bar:
+        manifest = tokens.prepare(
+            data,
+            out,
+            Tokenizer.load(tokenizer),
+            kind,
+            max_length if kind == "sft" else None,
+            skip_bad,
+            progress=lambda rows: bar.update(),
+        )
+    skipped = {key: manifest[key] for key in ("bad", "no_target") if manifest[key]}
+    print(
+        f"{out}: {manifest['documents']:,} rows, {manifest['tokens']:,} tokens, "
+        f"{manifest['targets'] / manifest['tokens']:.0%} of them to be learned"
+        + (f"; left out: {skipped}" if skipped else "")
+        + f"; {time.perf_counter() - began:.1f} s"
+    )

@@ -1,0 +1,1 @@
+"""Book part IV: measuring what a model can do."""

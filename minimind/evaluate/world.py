@@ -1,0 +1,127 @@
+"""What a model has learnt of the little world, measured by the world's own rules.
+
+Questions in phrasings that no training row uses are answered greedily and must
+equal the world's answer to the letter; stories are sampled and must tell
+nothing impossible. Used by `minimind evaluate world` and `minimind zero`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minimind.model.generate import GREEDY, Completion, Sampling, generate
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.chat import encode_chat
+from minimind.text.tokenizer import Tokenizer
+from minimind.text.world.story_check import check_story
+
+Say = Callable[[int], None]
+
+
+def answer(
+    model: MiniMindForCausalLM,
+    tokenizer: Tokenizer,
+    questions: Sequence[str],
+    sampling: Sampling = GREEDY,
+    batch_size: int = 64,
+    progress: Say = lambda answered: None,
+) -> list[Completion]:
+    """The model's replies to questions asked one by one, each in a new chat."""
+    replies: list[Completion] = []
+    for start in range(0, len(questions), batch_size):
+        prompts = [
+            encode_chat(
+                tokenizer,
+                [{"role": "user", "content": question}],
+                add_generation_prompt=True,
+            )[0]
+            for question in questions[start : start + batch_size]
+        ]
+        replies += generate(model, tokenizer, prompts, sampling)
+        progress(len(prompts))
+    return replies
+
+
+def share(hits: Sequence[bool]) -> dict[str, float]:
+    """Share of hits with its standard error and the number behind it."""
+    n = len(hits)
+    mean = sum(hits) / n
+    return {"share": mean, "stderr": math.sqrt(mean * (1 - mean) / n), "n": n}
+
+
+def score_world(
+    model: MiniMindForCausalLM,
+    tokenizer: Tokenizer,
+    questions: Sequence[dict[str, Any]],
+    story_prompts: Sequence[dict[str, Any]],
+    seed: int = 0,
+    progress: Say = lambda answered: None,
+) -> dict[str, Any]:
+    """Scores of a chat model, each with its standard error and count.
+
+    facts: share of replies equal to the answer, by language, by kind, and
+    apart for entities that no training question asks about. stops: share of
+    replies that ended by themselves. stories: share of sampled stories that
+    the world's rule finds consistent.
+    """
+    replies = answer(
+        model, tokenizer, [q["question"] for q in questions], progress=progress
+    )
+    stories = answer(
+        model,
+        tokenizer,
+        [p["question"] for p in story_prompts],
+        Sampling(seed=seed),
+        progress=progress,
+    )
+    right = [
+        reply.text == question["answer"]
+        for reply, question in zip(replies, questions, strict=True)
+    ]
+
+    def facts(**wanted: Any) -> dict[str, float] | None:
+        hits = [
+            hit
+            for hit, question in zip(right, questions, strict=True)
+            if all(question[key] == value for key, value in wanted.items())
+        ]
+        return share(hits) if hits else None
+
+    kinds = sorted({question["kind"] for question in questions})
+    groups = {"all": {}} | {kind: {"kind": kind} for kind in kinds}
+    groups["entities never asked about"] = {"entity_heldout": True}
+    return {
+        "facts": {
+            lang: {
+                name: score
+                for name, wanted in groups.items()
+                if (score := facts(lang=lang, **wanted)) is not None
+            }
+            for lang in ("en", "zh")
+        },
+        "stops": share([r.finish_reason == "stop" for r in replies + stories]),
+        "stories": share([not check_story(story.text) for story in stories]),
+        "wrong": [
+            {**question, "reply": reply.text}
+            for hit, reply, question in zip(right, replies, questions, strict=True)
+            if not hit
+        ],
+    }
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The scores as lines of text."""
+
+    def line(name: str, score: dict[str, float]) -> str:
+        return (
+            f"  {name:32} {score['share']:6.1%} +- {score['stderr']:.1%}"
+            f"  of {score['n']}"
+        )
+
+    lines = ["held-out questions answered to the letter"]
+    for lang, name in (("en", "English"), ("zh", "Chinese")):
+        for kind, score in scores["facts"][lang].items():
+            lines.append(line(f"{name}, {kind}", score))
+    lines.append(line("replies that end by themselves", scores["stops"]))
+    lines.append(line("stories without a contradiction", scores["stories"]))
+    return "\n".join(lines)

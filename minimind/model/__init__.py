@@ -1,0 +1,1 @@
+"""Book part II: the model and generation."""

@@ -1,0 +1,150 @@
+"""The whole model: embedding, blocks, final norm, logits.
+
+Explained in chapter 06. Names and arithmetic are those of `transformers`'
+`LlamaForCausalLM`, weight for weight. Sources: Vaswani et al. 2017; Touvron et
+al. 2023, "LLaMA"; Press and Wolf 2017 (tied embeddings).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minimind.model.attention import Attention, KVCache, attention_mask_for
+from minimind.model.config import ModelConfig
+from minimind.model.feedforward import FeedForward
+from minimind.model.norm import RMSNorm
+from minimind.model.rope import RotaryEmbedding
+
+
+class DecoderLayer(nn.Module):
+    """One block: attention, then feed-forward, each added to the stream.
+
+    Shape: (B, T, C) -> (B, T, C). The norm comes before each sub-layer.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: KVCache | None,
+    ) -> Tensor:
+        """Pass x, (B, T, C), through the block; arguments as in `Attention`."""
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class MiniMindModel(nn.Module):
+    """Token ids to hidden states: embedding, blocks, final norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary_emb = RotaryEmbedding(
+            config.head_dim, config.max_position_embeddings, config.rope_theta
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Hidden states, (B, T, C), of input ids, (B, T), at given positions."""
+        x = self.embed_tokens(input_ids)
+        rope = self.rotary_emb(position_ids)
+        for layer in self.layers:
+            x = layer(x, rope, mask, cache)
+        if cache is not None:
+            cache.advance(input_ids.shape[1])
+        return self.norm(x)
+
+
+def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of each token given those before it.
+
+    logits (B, T, V), labels (B, T) with -100 where nothing is asked. Computed
+    in fp32. The shift by one happens here and nowhere else.
+    """
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
+    )
+
+
+class ModelOutput(NamedTuple):
+    """What a forward pass returns: logits, (B, T, V), and the loss if asked."""
+
+    logits: Tensor
+    loss: Tensor | None = None
+
+
+class MiniMindForCausalLM(nn.Module):
+    """The language model: the next token's logits at every position.
+
+    `state_dict` keys and shapes are those of `LlamaForCausalLM`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = MiniMindModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.apply(self._init_weights)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int = 0,
+    ) -> ModelOutput:
+        """Logits, and the loss where labels are given.
+
+        input_ids, labels, document_ids: (B, T). Label t is the id *at* t; it
+        is scored against the logits at t - 1, and -100 is not scored.
+        attention_mask: (B, S), 0 at left padding, S the past plus T.
+        document_ids: tokens see only tokens of the same document (packing).
+        logits_to_keep: only the last so many positions get logits; 0 is all.
+        Raises ValueError past `max_position_embeddings`.
+        """
+        tokens, past = input_ids.shape[1], cache.length if cache else 0
+        limit = self.config.max_position_embeddings
+        if past + tokens > limit:
+            raise ValueError(
+                f"{past + tokens} tokens, but the model's limit is {limit}"
+            )
+        device = input_ids.device
+        mask = attention_mask_for(tokens, past, attention_mask, document_ids, device)
+        if position_ids is None and attention_mask is not None:
+            # Count real tokens only, so that padding moves nobody's position.
+            position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
+        elif position_ids is None:
+            position_ids = torch.arange(past, past + tokens, device=device)[None]
+        hidden = self.model(input_ids, position_ids, mask, cache)
+        logits = self.lm_head(hidden[:, -logits_to_keep:])
+        if labels is None:
+            return ModelOutput(logits)
+        return ModelOutput(logits, causal_lm_loss(logits, labels))

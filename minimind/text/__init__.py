@@ -1,0 +1,1 @@
+"""Book part I: from text to token files."""

@@ -1,0 +1,119 @@
+"""Rows in MiniMind's jsonl formats, streamed: pretraining, SFT, questions, requests.
+
+Every stream is a function of its seed alone.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from . import prose
+from .decks import SHARES, Decks, weighted
+from .facts import LANGS, RELATIONS
+from .phrases import Question, ask
+from .stories import Story, held_out_pairs, tell_story
+from .talk import CHATS, about_invented, choose, fact, fill_request, small_talk
+from .talk import story_request, unknown
+from .talk_tables import STORY_REQUESTS, TALK
+
+Row = dict[str, str]
+Chat = dict[str, list[dict[str, str]]]
+
+# Shares of the rows; a row of each kind has about the same number of tokens.
+PRETRAIN = {"story": 45, "facts": 35, "sums": 10, "prose": 10}
+SFT = {"fact": 68, "talk": 5, "unknown": 4, "invented": 4, "story": 8, "chat": 11}
+# How many held-out questions of each relation, in each language.
+QUESTIONS = {
+    "capital": 120, "country": 40, "continent": 40, "colour": 26, "opposite": 40,
+    "sound": 13, "legs": 20, "home": 18, "young": 16, "day_after": 7, "day_before": 7,
+    "month_after": 12, "sum": 26, "difference": 26,
+}  # fmt: skip
+QUESTIONS_BESIDE = 12  # of each other kind: invented, unknown, talk
+
+
+def pretrain_rows(seed: int, n: int) -> Iterator[Row]:
+    """`n` rows {"text": ...}; no story comes twice."""
+    rng = Random(f"pretrain {seed}")
+    decks, told = Decks(rng), set[str]()
+    for number in range(n):
+        lang = LANGS[number % 2]
+        kind = weighted(rng, PRETRAIN)
+        if kind == "story":
+            yield {"text": _new_story(rng, lang, told).text}
+        else:
+            yield {"text": prose.WRITERS[kind](rng, lang, decks)}
+
+
+def sft_rows(seed: int, n: int) -> Iterator[Chat]:
+    """`n` rows {"conversations": [...]}, one to four turns each."""
+    rng = Random(f"sft {seed}")
+    decks, told = Decks(rng), set[str]()
+    for number in range(n):
+        lang = LANGS[number % 2]
+        kind = weighted(rng, SFT)
+        if kind == "fact":
+            question = fact(rng, lang, decks)
+            turns = [(question.text, question.answer)]
+        elif kind == "talk":
+            turns = [small_talk(rng, lang)]
+        elif kind == "unknown":
+            turns = [unknown(rng, lang, decks)]
+        elif kind == "invented":
+            question = about_invented(rng, lang)
+            turns = [(question.text, question.answer)]
+        elif kind == "story":
+            story = _new_story(rng, lang, told)
+            turns = [(story_request(rng, story), story.text)]
+        else:
+            chats = {str(i): share for i, (_, share) in enumerate(CHATS)}
+            turns = CHATS[int(weighted(rng, chats))][0](rng, lang, decks)
+        yield chat_row(turns)
+
+
+def chat_row(turns: list[tuple[str, str]]) -> Chat:
+    """Turns as a MiniMind conversation."""
+    return {
+        "conversations": [
+            {"role": role, "content": content}
+            for turn in turns
+            for role, content in zip(("user", "assistant"), turn, strict=True)
+        ]
+    }
+
+
+def questions(seed: int) -> Iterator[Question]:
+    """Held-out questions: every phrasing is new, every country comes once or more."""
+    rng = Random(f"questions {seed}")
+    decks = Decks(rng)
+    for lang in LANGS:
+        for name in SHARES:
+            relation = RELATIONS[name]
+            asked = relation.subjects(lang, held_out=True)
+            for _ in range(QUESTIONS[name]):
+                x = decks.draw_any(relation, lang)
+                yield ask(rng, relation, lang, x, phrasing_held_out=True)
+        for _ in range(QUESTIONS_BESIDE):
+            yield about_invented(rng, lang, held_out=True)
+            text, answer = unknown(rng, lang, decks, held_out=True)
+            yield Question(text, answer, lang, "unknown", entity_heldout=True)
+            text, answer = small_talk(rng, lang, held_out=True)
+            yield Question(text, answer, lang, "talk")
+
+
+def story_prompts(seed: int, n: int = 200) -> Iterator[Row]:
+    """Requests for stories about pairs of child and thing that no row combines."""
+    rng = Random(f"story prompts {seed}")
+    for number in range(n):
+        lang = LANGS[number % 2]
+        name, thing = choose(rng, held_out_pairs(lang))
+        wanted = Story("", lang, name, "", thing, "")
+        requests = [r for split in STORY_REQUESTS[lang] for r in split if "{ti}" in r and "{n}" in r]
+        prompt = fill_request(choose(rng, requests), wanted, rng)
+        yield {"prompt": prompt, "lang": lang, "name": name, "thing": thing}
+
+
+def _new_story(rng: Random, lang: str, told: set[str]) -> Story:
+    while True:
+        story = tell_story(rng, lang)
+        if story.text not in told:
+            told.add(story.text)
+            return story

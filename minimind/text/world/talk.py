@@ -1,0 +1,179 @@
+"""Small talk, what the world does not know, and chats of several turns.
+
+A turn is a pair (what the user says, the one right reply).
+"""
+
+from random import Random
+
+from . import talk_tables as t
+from .decks import Decks
+from .facts import RELATIONS, Relation, insert
+from .phrases import Question, ask, cores, decorate, language, put
+from .stories import Story, tell_story
+from .story_check import replay
+from .story_text import noun_phrase
+from .tables import USER_NAMES
+
+Turn = tuple[str, str]
+
+
+def choose(rng: Random, options):
+    """One of a sequence; plain, so that every Python version draws alike."""
+    return options[rng.randrange(len(options))]
+
+
+def invented(rng: Random, lang: str, held_out: bool = False) -> str:
+    """The name of a country that does not exist, from the trained or held-out part."""
+    while True:
+        picks = [rng.randrange(len(part)) for part in t.INVENTED[lang]]
+        if (sum(picks) % 5 == 0) == held_out:
+            parts = zip(t.INVENTED[lang], picks, strict=True)
+            return "".join(part[i] for part, i in parts)
+
+
+def capital_letter(text: str, rng: Random) -> str:
+    """Mostly start with a capital letter, as people mostly do."""
+    return text[0].upper() + text[1:] if rng.random() < 0.8 else text
+
+
+def small_talk(rng: Random, lang: str, kind: str = "", held_out: bool = False) -> Turn:
+    """A greeting, thanks, a question about the model itself ..."""
+    said, reply = t.TALK[lang][kind or choose(rng, list(t.TALK[lang]))]
+    return capital_letter(choose(rng, said[held_out]), rng), reply
+
+
+def unknown(rng: Random, lang: str, decks: Decks, held_out: bool = False) -> Turn:
+    """A question outside the world: the honest reply."""
+    core = choose(rng, t.OUTSIDE[lang][held_out])
+    text = insert(core, decks.draw(RELATIONS["capital"], lang, held_out))
+    return decorate(rng, text, lang), t.UNKNOWN[lang]
+
+
+def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
+    """A question about a country that does not exist, in a trained phrasing."""
+    kind = choose(rng, ("capital", "capital", "continent"))
+    name = invented(rng, lang, held_out)
+    core = choose(rng, cores(kind, lang, held_out))
+    text = decorate(rng, put(core, name, lang), lang)
+    return Question(text, t.UNKNOWN[lang], lang, "invented", name, core, held_out)
+
+
+def story_request(rng: Random, story: Story, held_out: bool = False) -> str:
+    """Ask for a story about what this story is about."""
+    from_table = t.STORY_REQUESTS[story.lang][held_out]
+    fits = [
+        request
+        for request in from_table
+        if ("{ti}" not in request or story.thing)
+        and ("{m}" not in request or story.friend in story.text)
+    ]
+    return fill_request(choose(rng, fits), story, rng)
+
+
+def fill_request(request: str, story: Story, rng: Random) -> str:
+    """Put hero, friend and thing into a story request."""
+    thing = story.thing and noun_phrase(story.lang, "ti", story.thing, None)
+    if story.lang == "zh":
+        thing = story.thing
+    text = request.format(n=story.hero, m=story.friend, ti=thing)
+    return capital_letter(text, rng)
+
+
+def fact(rng: Random, lang: str, decks: Decks, relation: Relation | None = None):
+    """A question about any fact that SFT asks about."""
+    relation = relation or decks.relation(rng)
+    return ask(rng, relation, lang, decks.draw(relation, lang))
+
+
+def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """A fact, then "And Italy?", once or twice."""
+    names = ("capital", "capital", "capital", "opposite", "colour", "continent", "sound")
+    relation = RELATIONS[choose(rng, names)]
+    first = fact(rng, lang, decks, relation)
+    turns = [(first.text, first.answer)]
+    for _ in range(rng.randrange(1, 3)):
+        x = decks.draw(relation, lang)
+        shown = insert("{ax}", x) if (relation.name, lang) == ("sound", "en") else x
+        text = insert(choose(rng, language(lang).FOLLOW_UPS), shown)
+        turns.append((capital_letter(text, rng), relation.answer(lang, x)))
+    return turns
+
+
+def name_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """The user gives a name, talks of something else, and asks for it."""
+    name = choose(rng, USER_NAMES[lang])
+    said = capital_letter(choose(rng, t.NAME_GIVEN[lang]).format(n=name), rng)
+    turns = [(said, t.NAME_GREETED[lang].format(n=name))]
+    between = rng.randrange(3)
+    if between == 1:
+        question = fact(rng, lang, decks)
+        turns.append((question.text, question.answer))
+    elif between == 2:
+        turns.append(small_talk(rng, lang, choose(rng, ("how", "who", "can"))))
+    asked = capital_letter(choose(rng, t.NAME_ASKED[lang]), rng)
+    turns.append((asked, t.NAME_TOLD[lang].format(n=name)))
+    return turns
+
+
+def nameless_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """The user asks for a name that was never given."""
+    asked = capital_letter(choose(rng, t.NAME_ASKED[lang]), rng)
+    return [(asked, t.UNKNOWN[lang])]
+
+
+def polite_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """A greeting, one or two facts, thanks or goodbye."""
+    turns = [small_talk(rng, lang, choose(rng, ("greeting", "how", "who")))]
+    for _ in range(rng.randrange(1, 3)):
+        question = fact(rng, lang, decks)
+        turns.append((question.text, question.answer))
+    if rng.random() < 0.7:
+        turns.append(small_talk(rng, lang, choose(rng, ("thanks", "bye"))))
+    return turns
+
+
+def unknown_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """Known and unknown things in one chat."""
+    question, strange = fact(rng, lang, decks), about_invented(rng, lang)
+    turns = [(question.text, question.answer), (strange.text, strange.answer)]
+    if rng.random() < 0.5:
+        turns.reverse()
+    if rng.random() < 0.4:
+        turns.append(unknown(rng, lang, decks))
+    return turns
+
+
+def story_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """A story, then a question about how it ended."""
+    story = tell_story(rng, lang)
+    turns = [(story_request(rng, story), story.text)]
+    asked = story_questions(story)
+    kinds = list(asked)
+    rng.shuffle(kinds)
+    for kind in kinds[: rng.randrange(1, 3)]:
+        slots = asked[kind]
+        questions, reply = t.STORY_QUESTIONS[lang][kind]
+        text = capital_letter(choose(rng, questions).format(**slots), rng)
+        turns.append((text, reply.format(**slots)))
+    return turns
+
+
+def story_questions(story: Story) -> dict[str, dict[str, str]]:
+    """What can be asked about a story's end, by replaying its text: kind -> slots."""
+    scene = replay(story.text)
+    asked = {"place": {"n": story.hero, "p": scene.place[story.hero]}}
+    for thing, item in scene.items.items():
+        if item.holder and item.colour:
+            asked["owner"] = {"t": thing, "n": item.holder}
+            asked["colour"] = {"t": thing, "c": item.colour}
+    return asked
+
+
+CHATS = (
+    (follow_up, 35),
+    (name_chat, 18),
+    (nameless_chat, 3),
+    (polite_chat, 18),
+    (unknown_chat, 10),
+    (story_chat, 16),
+)

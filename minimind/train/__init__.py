@@ -1,0 +1,1 @@
+"""Book part III: one training loop, and a module for each stage."""

@@ -1,0 +1,175 @@
+"""Saving and loading: a model as a directory, and the state to resume from.
+
+Explained in chapter 08. A model directory has the layout of `transformers`,
+so `AutoModelForCausalLM.from_pretrained(directory)` opens it. What a stopped
+run needs to go on lies in its `state/`. Every file is written beside its
+place and then renamed, so a crash leaves the old one or the new one.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from minimind.errors import UserError
+from minimind.model.config import from_hf, to_hf
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
+
+EMBEDDING = "model.embed_tokens.weight"
+TIED = "lm_head.weight"  # not stored where it is the embedding itself
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its place, and rename it only when it is whole.
+
+    Raises UserError on a full disk; the earlier file, if any, is untouched.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{path}: no room on the disk for {len(data) / 1e6:.1f} MB; the earlier "
+            "checkpoint is kept: free some space and run the same command again"
+        ) from error
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a json file atomically."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
+
+
+def save_model(
+    model: MiniMindForCausalLM,
+    tokenizer: Tokenizer,
+    directory: Path,
+    info: dict[str, Any],
+) -> None:
+    """Write a model directory. info goes to minimind.json (stage, step, ...)."""
+    weights = {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if key != TIED or not model.config.tie_word_embeddings
+    }
+    tokenizer.save(directory)
+    write_json(directory / "config.json", to_hf(model.config))
+    write_json(
+        directory / "generation_config.json",
+        {"pad_token_id": PAD_ID, "bos_token_id": BOS_ID, "eos_token_id": [EOS_ID]},
+    )
+    write_json(directory / "minimind.json", {"tokenizer": tokenizer.hash, **info})
+    data = safetensors.torch.save(weights, metadata={"format": "pt"})
+    write_atomically(directory / "model.safetensors", data)
+
+
+def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
+    """Open a model directory, in evaluation mode.
+
+    Raises UserError where a file is missing, the weights do not fit the
+    config, or the tokenizer is not the one the model was trained with.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"{directory}: no model here (config.json is missing)")
+    config = from_hf(json.loads(path.read_text(encoding="utf-8")), str(path))
+    tokenizer = Tokenizer.load(directory)
+    own = directory / "minimind.json"
+    if own.is_file():
+        trained_with = json.loads(own.read_text(encoding="utf-8"))["tokenizer"]
+        if trained_with != tokenizer.hash:
+            raise UserError(
+                f"{directory}: tokenizer.json ({tokenizer.hash}) is not the one this "
+                f"model was trained with ({trained_with}); put the right one back"
+            )
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} ids, but the model "
+            f"only {config.vocab_size}; they do not belong together"
+        )
+    model = MiniMindForCausalLM(config)
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file")
+    load_weights(model, safetensors.torch.load_file(weights), str(weights))
+    return model.eval(), tokenizer
+
+
+def load_weights(
+    model: MiniMindForCausalLM, weights: dict[str, torch.Tensor], source: str
+) -> None:
+    """Copy weights into the model; each must be there, and no other.
+
+    Raises UserError that says what differs.
+    """
+    expected = model.state_dict()
+    if model.config.tie_word_embeddings and EMBEDDING in weights:
+        weights = {TIED: weights[EMBEDDING], **weights}
+    differences = [f"{key} is missing" for key in expected if key not in weights]
+    differences += [f"{key} is unknown" for key in weights if key not in expected]
+    differences += [
+        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if differences:
+        shown = "; ".join(differences[:3])
+        raise UserError(
+            f"{source}: {len(differences)} weights do not fit the model: {shown}"
+        )
+    model.load_state_dict(weights)
+
+
+def save_state(
+    directory: Path, step: int, state: dict[str, Any], keep: int = 2
+) -> None:
+    """Write a training state, state/step-NNNNNN.pt, and drop older ones.
+
+    Its sha256 is written last, beside it: a state without one is not whole.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path = directory / "state" / f"step-{step:07d}.pt"
+    write_atomically(path, data)
+    write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
+    for old in saved_states(directory)[keep:]:
+        old.with_suffix(".json").unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+def saved_states(directory: Path) -> list[Path]:
+    """The training states of a run, newest first."""
+    return sorted((directory / "state").glob("step-*.pt"), reverse=True)
+
+
+def load_state(
+    directory: Path, say: Callable[[str], None] = print
+) -> dict[str, Any] | None:
+    """The newest whole training state of a run, or None.
+
+    A damaged one is reported, and the one before it is taken.
+    """
+    for path in saved_states(directory):
+        data = path.read_bytes()
+        record = path.with_suffix(".json")
+        sha256 = hashlib.sha256(data).hexdigest()
+        if record.is_file() and json.loads(record.read_text())["sha256"] == sha256:
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        say(f"{path}: incomplete or damaged; taking the state before it")
+    return None

@@ -1,0 +1,52 @@
+"""The optimizer and its learning-rate schedule.
+
+Explained in chapter 08. Sources: Loshchilov and Hutter 2019, "Decoupled Weight
+Decay Regularization" (AdamW); Hu et al. 2024, "MiniCPM" (WSD).
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from minimind.train.config import TrainConfig
+
+
+def build_optimizer(
+    model: nn.Module, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; only matrices decay.
+
+    A gain of a norm has no reason to be small, so vectors are left alone.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2]},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, config: TrainConfig, floor: float = 0.1) -> float:
+    """Learning rate of optimizer step `step`, counted from 0.
+
+    Rises in a straight line over config.warmup steps. "cosine" then sinks to
+    floor * peak along half a cosine; "wsd" stays at the peak and sinks in a
+    straight line over the last fifth; "constant" stays.
+    """
+    peak, steps = config.learning_rate, config.steps
+    if step < config.warmup:
+        return peak * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return peak
+    if config.schedule == "wsd":
+        left = (steps - step) / max(steps // 5, 1)
+        return peak * (floor + (1 - floor) * min(1.0, left))
+    progress = (step - config.warmup) / max(steps - config.warmup, 1)
+    return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)

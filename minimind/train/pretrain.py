@@ -1,0 +1,14 @@
+"""Pretraining: predict the next token of plain text.
+
+Explained in chapter 08. Source: Radford et al. 2019.
+"""
+
+import torch
+from torch import Tensor
+
+
+def next_token_loss(
+    model: torch.nn.Module, batch: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean cross-entropy, in nats, over the labels of a packed batch."""
+    return model(**batch).loss, {}
