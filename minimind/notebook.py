@@ -28,15 +28,22 @@ def add_to(owner: type) -> Callable:
 # The way of the data, from top to bottom, four boxes to a row.
 MAP = {
     "Text": ["little world", "tokenizer", "chat template", "token files"],
-    "Model": ["norm and RoPE", "attention", "SwiGLU", "MoE"],
+    "Model": ["norm, RoPE", "attention", "SwiGLU", "MoE"],
     "Training": ["pretraining", "SFT", "LoRA", "DPO"]
     + ["distillation", "reasoning", "GRPO", "scaling out"],
     "Use": ["generation", "evaluation", "export", "chat"],
 }
 
 
+# White letters read well on this teal, and a teal line on white and on black.
+TEAL = "#0c8076"
+LINE = 'fill="none" stroke="currentColor" stroke-opacity="0.6"'
+LIT_LINE = f'fill="none" stroke="{TEAL}" stroke-width="3"'
+LIT_BOX = f'fill="{TEAL}" stroke="{TEAL}"'
+
+
 def system_map(*lit: str) -> HTML:
-    """The map of the whole system, with the boxes or parts named in `lit` filled.
+    """The map of the whole system, with the boxes or parts named in `lit` marked.
 
     Lines and letters take the colour of the text around the figure, so that it reads
     in light and dark themes; 400 units wide, its letters are legible on a phone.
@@ -44,36 +51,28 @@ def system_map(*lit: str) -> HTML:
     known = [*MAP, *(box for boxes in MAP.values() for box in boxes)]
     if unknown := [name for name in lit if name not in known]:
         raise ValueError(f"{unknown} not on the map; it has {known}")
-    shapes, y = [], 1
+    shapes, y = [], 2
     for part, boxes in MAP.items():
-        if y > 1:  # an arrow from the part above
-            shapes.append(f'<path d="M200 {y - 15}v13m-4-5l4 5l4-5" {_STROKE}/>')
+        if y > 2:  # an arrow from the part above
+            shapes.append(f'<path d="M200 {y - 15}v12m-4-5l4 5l4-5" {LINE}/>')
         height = 25 + 35 * (len(boxes) // 4)
-        shapes.append(_box(1, y, 398, height, "", part in lit))
-        weight = 700 if part in lit else 400
+        style, weight = (LIT_LINE, 700) if part in lit else (LINE, 400)
+        size = f'width="396" height="{height}"'
+        shapes.append(f'<rect x="2" y="{y}" {size} rx="5" {style}/>')
         shapes.append(f'<text x="10" y="{y + 17}" font-weight="{weight}">{part}</text>')
         for place, box in enumerate(boxes):
             x, top = 8 + 97 * (place % 4), y + 24 + 35 * (place // 4)
-            shapes.append(_box(x, top, 93, 29, box, box in lit))
+            style, letters = (LINE, "") if box not in lit else (LIT_BOX, 'fill="white"')
+            weight = 700 if box in lit else 400
+            size = 'width="93" height="29"'
+            shapes.append(f'<rect x="{x}" y="{top}" {size} rx="5" {style}/>')
+            at = f'x="{x + 46.5}" y="{top + 19}" text-anchor="middle"'
+            letters += f' font-weight="{weight}"'
+            shapes.append(f"<text {at} {letters}>{box}</text>")
         y += height + 17
-    label = f"Map of the system; this chapter: {', '.join(lit)}" if lit else "Map"
+    label = f"Map of the system, here: {', '.join(lit)}" if lit else "Map of the system"
     return HTML(
         f'<svg class="system-map" role="img" aria-label="{label}" fill="currentColor" '
-        f'viewBox="0 0 400 {y - 16}" font-family="sans-serif" font-size="12.5" '
+        f'viewBox="0 0 400 {y - 15}" font-family="sans-serif" font-size="12.5" '
         f'style="max-width: 34rem; width: 100%">{"".join(shapes)}</svg>'
-    )
-
-
-_STROKE = 'fill="none" stroke="currentColor" stroke-opacity="0.6"'
-
-
-def _box(x: int, y: int, width: int, height: int, text: str, lit: bool) -> str:
-    # White letters read well on this teal, and so does its line on white and black.
-    teal = 'stroke="#0c8076" stroke-width="2"'
-    style = _STROKE if not lit else f'fill="{"#0c8076" if text else "none"}" {teal}'
-    colour = 'fill="white" font-weight="700"' if lit else ""
-    return (
-        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5" {style}/>'
-        f'<text x="{x + width / 2}" y="{y + height / 2 + 4.5}" text-anchor="middle" '
-        f"{colour}>{text}</text>"
     )

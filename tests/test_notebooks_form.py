@@ -35,7 +35,7 @@ def section(notebook, title):
         for level, text in headings(cell):
             if inside and level <= inside:
                 inside = 0
-            if text.casefold().startswith(title.casefold()):
+            if re.match(rf"{title}s?\b", text, re.I):
                 inside = level
         if inside:
             cells.append(cell)

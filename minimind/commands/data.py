@@ -66,12 +66,12 @@ def train(
     began = time.perf_counter()
     texts = sample_texts(data, max_bytes, skip_bad)
     tokenizer = train_tokenizer(tqdm(texts, desc="reading", unit="row"), vocab_size)
-    tokenizer.save(out)
     sample = list(sample_texts(data, 1_000_000, skip_bad=True))
     ids = sum(len(tokenizer.encode(text)) for text in sample)
     if not ids:
         names = ", ".join(map(str, data))
-        raise UserError(f"{names}: no usable row; there is nothing to learn from")
+        raise UserError(f"{names}: no usable row")
+    tokenizer.save(out)
     print(
         f"{out}: {tokenizer.vocab_size} ids, {sum(map(len, sample)) / ids:.2f} "
         f"characters a token, {time.perf_counter() - began:.1f} s"

@@ -1,6 +1,7 @@
 """`minimind evaluate world` and `minimind evaluate text`."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from minimind.evaluate.world import score_world, table
 from minimind.text import tokens
-from minimind.text.jsonl import read_jsonl
+from minimind.text.jsonl import Row, read_jsonl
 from minimind.text.packing import PackedRows
 from minimind.train.checkpoint import load_model, write_json
 from minimind.train.precision import pick_device
@@ -18,9 +19,14 @@ from minimind.train.validate import validate
 Model = Annotated[Path, tyro.conf.Positional]
 
 
-def check_question(row: tokens.Row) -> str | None:
-    """What is wrong with a row of questions.jsonl or story_prompts.jsonl."""
-    return None if "question" in row else "the field 'question' is missing"
+def needs(*fields: str) -> Callable[[Row], str | None]:
+    """A check that a jsonl row has these fields."""
+
+    def check(row: Row) -> str | None:
+        missing = [field for field in fields if field not in row]
+        return f"the field {missing[0]!r} is missing" if missing else None
+
+    return check
 
 
 def world(
@@ -41,8 +47,8 @@ def world(
     """
     network, tokenizer = load_model(model)
     network.to(pick_device(device))
-    questions = list(read_jsonl(data / "questions.jsonl", check_question))
-    prompts = list(read_jsonl(data / "story_prompts.jsonl", check_question))
+    questions = list(read_jsonl(data / "questions.jsonl", needs("question", "answer")))
+    prompts = list(read_jsonl(data / "story_prompts.jsonl", needs("prompt")))
     total = len(questions) + len(prompts)
     with tqdm(total=total, desc="evaluating", unit="reply") as bar:
         scores = score_world(network, tokenizer, questions, prompts, seed, bar.update)

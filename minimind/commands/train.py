@@ -1,6 +1,7 @@
 """`minimind train pretrain` and `minimind train sft`."""
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,13 +95,14 @@ def run(
         )
     if kind == "sft" and longest > seq_len:
         raise UserError(
-            f"{data}: prepared for conversations of up to {longest} tokens, longer than "
-            f"rows of {seq_len}; prepare it with --max-length {seq_len}"
+            f"{data}: conversations of up to {longest} tokens do not fit rows of "
+            f"{seq_len}; prepare it with --max-length {seq_len}"
         )
     held_out = None
     if validation is not None:
         held_out = PackedRows(TokenFile(validation, tokenizer), seq_len, config.seed)
     info = {**info, "data": rows.data.manifest["sha256"], "command": sys.argv}
+    began = time.perf_counter()
     numbers = train(
         model, tokenizer, rows, next_token_loss, config, out, held_out, info
     )
@@ -111,5 +113,5 @@ def run(
     if "finished" not in numbers:
         print(f"{out}: stopped ({line}); the same command goes on from here")
         return 130
-    print(f"{out}: {line}")
+    print(f"{out}: {line}; {time.perf_counter() - began:.1f} s")
     return 0

@@ -16,11 +16,11 @@ from minimind.commands import chat, data, evaluate, train
 from minimind.text.world import write_world
 from minimind.train.config import TrainConfig
 
-SIZE = 34_000  # pretraining rows of the little world, about 3.5M tokens
+SIZE = 64_000  # pretraining rows of the little world, about 3.5M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
 PRETRAIN = TrainConfig(save_every=50)
-SFT = TrainConfig(save_every=50, learning_rate=2e-3)
+SFT = TrainConfig(steps=360, save_every=50, learning_rate=2e-3)
 
 # What a stage makes, whether that is complete, and how to make it.
 Stage = tuple[Path, Callable[[], bool], Callable[[], int | None]]
@@ -45,9 +45,9 @@ def make_world(directory: Path, seed: int) -> None:
     began = time.perf_counter()
     unfinished = directory.with_name(directory.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    rows = write_world(unfinished, seed, SIZE)
+    report = write_world(unfinished, seed, SIZE)
     unfinished.rename(directory)
-    counts = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    counts = ", ".join(f"{name} {size['rows']:,}" for name, size in report.items())
     print(f"{directory}: {counts} rows; {time.perf_counter() - began:.1f} s")
 
 

@@ -70,7 +70,7 @@ def score_world(
     stories = answer(
         model,
         tokenizer,
-        [p["question"] for p in story_prompts],
+        [p["prompt"] for p in story_prompts],
         Sampling(seed=seed),
         progress=progress,
     )

@@ -1,7 +1,9 @@
-"""Causal attention with grouped key/value heads, and the cache it decodes from.
+"""Causal attention with grouped key/value heads, and the cache it reads from.
 
 Explained in chapter 03. Sources: Vaswani et al. 2017, "Attention Is All You
 Need"; Ainslie et al. 2023, "GQA".
+
+Generated from notebooks/03_attention.ipynb by tools/export.py; edit it there.
 """
 
 import torch
@@ -13,11 +15,70 @@ from minimind.model.config import ModelConfig
 from minimind.model.rope import apply_rope
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention: q (B, H, T, D), k and v (B, K, S, D).
+
+    mask: True where a query may look, (B or 1, 1, T, S). None means causal,
+    which needs S = T or a single query, T = 1, that stands at the end; else
+    ValueError. Returns (B, H, T, D).
+    """
+    tokens, seen, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    if tokens == 1:
+        # A group's queries read the same keys: as rows, nothing is copied.
+        q = rearrange(q, "b (k g) 1 d -> b k g d", g=groups)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return rearrange(y, "b k g d -> b (k g) 1 d")
+    if mask is None and tokens != seen:
+        raise ValueError(f"{tokens} queries for {seen} keys need a mask")
+    k, v = (z.repeat_interleave(groups, dim=1) for z in (k, v))
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None
+    )
+
+
+def attention_mask_for(
+    tokens: int,
+    past: int,
+    attention_mask: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    device: torch.device | None = None,
+) -> Tensor | None:
+    """True where a query may look: (B or 1, 1, T, S), S = past + T.
+
+    attention_mask: (B, S), 0 at padding, which nobody may see. document_ids:
+    (B, T), equal within a document, which alone its tokens may see. Returns
+    None where plain causality says it all, so that the fast kernel can run.
+    Raises ValueError where attention_mask does not cover all S tokens, and
+    for document_ids with a past, whose documents they leave out.
+    """
+    plain = attention_mask is None and document_ids is None
+    if plain and (not past or tokens == 1):
+        return None
+    query = torch.arange(past, past + tokens, device=device)[:, None]
+    key = torch.arange(past + tokens, device=device)
+    mask = (key <= query)[None, None]
+    if attention_mask is not None:
+        covered = attention_mask.shape[1]
+        if covered != past + tokens:
+            raise ValueError(
+                f"attention_mask covers {covered} tokens, not {past + tokens}"
+            )
+        # A padding query still sees itself: softmax over nothing is NaN.
+        mask = mask & (attention_mask[:, None, None].bool() | (key == query))
+    if document_ids is not None:
+        if past:
+            raise ValueError("document_ids cannot continue a cache")
+        ours = document_ids[:, None]
+        mask = mask & (ours[..., None] == ours[..., None, :])
+    return mask
+
+
 class KVCache:
     """Keys and values of the tokens so far, one preallocated block per layer.
 
-    Holds 2 * layers tensors of shape (B, K, max_length, D). `length` tokens
-    are filled; it moves on once per forward pass of the model, by `advance`.
+    Holds 2 * layers tensors of shape (B, K, max_length, D), for use without
+    gradients. `length` tokens are filled; it moves on once per forward pass
+    of the model, by `advance`.
     """
 
     def __init__(
@@ -47,7 +108,7 @@ class KVCache:
         """
         end = self.length + key.shape[2]
         if end > self.max_length:
-            raise ValueError(f"the cache holds {self.max_length} tokens, not {end}")
+            raise ValueError(f"{end} tokens, but the cache holds {self.max_length}")
         self.keys[layer, :, :, self.length : end] = key
         self.values[layer, :, :, self.length : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
@@ -61,35 +122,8 @@ class KVCache:
         return self.keys.nbytes + self.values.nbytes
 
 
-def attention_mask_for(
-    tokens: int,
-    past: int,
-    attention_mask: Tensor | None = None,
-    document_ids: Tensor | None = None,
-    device: torch.device | None = None,
-) -> Tensor | None:
-    """True where a query may look: (B or 1, 1, T, S), S = past + T.
-
-    attention_mask: (B, S), 0 at padding, which nobody may see. document_ids:
-    (B, T), equal within a document, which alone its tokens may see. Returns
-    None where plain causality says it all, so that the fast kernel can run.
-    """
-    if attention_mask is None and document_ids is None and (not past or tokens == 1):
-        return None
-    query = torch.arange(past, past + tokens, device=device)[:, None]
-    key = torch.arange(past + tokens, device=device)
-    mask = (key <= query)[None, None]
-    if attention_mask is not None:
-        # A padding query still sees itself: softmax over nothing is NaN.
-        mask = mask & (attention_mask[:, None, None, :].bool() | (key == query))
-    if document_ids is not None:
-        same = document_ids[:, None, :, None] == document_ids[:, None, None, :]
-        mask = mask & same
-    return mask
-
-
 class Attention(nn.Module):
-    """Multi-head causal self-attention in which H/K query heads share a key head.
+    """Causal self-attention of H query heads; H / K share a key/value head.
 
     Shape: (B, T, C) -> (B, T, C). Source: Ainslie et al. 2023.
     """
@@ -115,8 +149,8 @@ class Attention(nn.Module):
         """Let every token of x, (B, T, C), read itself and what came before.
 
         rope: cosine and sine of the tokens' positions, each (B or 1, 1, T, D).
-        mask: True where a query may look, (B or 1, 1, T, S) with S the tokens
-        so far; None means plainly causal. cache: the past to read and extend.
+        mask: True where a query may look, (B or 1, 1, T, S) with S the tokens so
+        far, from `attention_mask_for`. cache: the past to read and extend.
         """
         q = rearrange(self.q_proj(x), "b t (h d) -> b h t d", d=self.head_dim)
         k = rearrange(self.k_proj(x), "b t (k d) -> b k t d", d=self.head_dim)
@@ -124,13 +158,5 @@ class Attention(nn.Module):
         q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)
-        groups = q.shape[1] // k.shape[1]
-        y = F.scaled_dot_product_attention(
-            q,
-            k.repeat_interleave(groups, dim=1),
-            v.repeat_interleave(groups, dim=1),
-            attn_mask=mask,
-            # A single query is the last token: all of the past is its own.
-            is_causal=mask is None and q.shape[2] > 1,
-        )
+        y = attend(q, k, v, mask)
         return self.o_proj(rearrange(y, "b h t d -> b t (h d)"))

@@ -63,6 +63,8 @@ def read_jsonl(
                 wrong = f"not JSON ({error.msg} at column {error.colno})"
             except UnicodeEncodeError:
                 wrong = "not UTF-8"
+            except (ValueError, RecursionError) as error:
+                wrong = f"not a row ({error})"
             if wrong and not skip_bad:
                 raise UserError(
                     f"{path}, line {number}: {wrong}; mend the row, or pass "

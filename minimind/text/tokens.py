@@ -20,13 +20,13 @@ from minimind.text.tokenizer import Tokenizer
 
 
 def encode_row(
-    tokenizer: Tokenizer, row: Row, max_length: int | None
+    tokenizer: Tokenizer, row: Row, kind: str, max_length: int | None
 ) -> tuple[list[int], list[int]]:
-    """Ids and labels of a row of either kind."""
-    if "text" in row:
-        ids = tokenizer.encode_document(row["text"])
-        return ids, [IGNORE, *ids[1:]]
-    return encode_chat(tokenizer, row["conversations"], max_length)
+    """Ids and labels of a row; kind as in `prepare`."""
+    if kind == "sft":
+        return encode_chat(tokenizer, row["conversations"], max_length)
+    ids = tokenizer.encode_document(row["text"])
+    return ids, [IGNORE, *ids[1:]]
 
 
 def prepare(
@@ -64,15 +64,15 @@ def prepare(
                 if row is None:
                     counts["bad"] += 1
                     continue
-                ids, labels = encode_row(tokenizer, row, max_length)
+                ids, labels = encode_row(tokenizer, row, kind, max_length)
                 learned = np.array(labels) != IGNORE
                 if not learned.any():  # nothing fits into max_length
                     counts["no_target"] += 1
                     continue
-                data = np.array(ids, dtype).tobytes()
-                digest.update(data)
+                data, learn = np.array(ids, dtype).tobytes(), learned.tobytes()
+                digest.update(data + learn)
                 tokens.write(data)
-                targets.write(learned.astype(np.uint8).tobytes())
+                targets.write(learn)
                 counts["documents"] += 1
                 counts["tokens"] += len(ids)
                 counts["targets"] += int(learned.sum())
@@ -80,10 +80,10 @@ def prepare(
                 progress(counts["documents"])
     if not counts["documents"]:
         shutil.rmtree(unfinished)
-        names = ", ".join(map(str, paths))
-        raise UserError(
-            f"{names}: no usable row ({counts}); there is nothing to train on"
-        )
+        reason = "no usable row"
+        if counts["no_target"]:
+            reason += f"; no answer ends within {max_length} tokens (--max-length)"
+        raise UserError(f"{', '.join(map(str, paths))}: {reason}")
     manifest = {
         "kind": kind,
         "dtype": dtype.name,
@@ -104,7 +104,9 @@ def prepare(
 class TokenFile:
     """A prepared token directory, read through memory maps.
 
-    Raises UserError where it is missing or made with another tokenizer.
+    tokens: ids, one after the other; targets: 1 where one is to be learned;
+    offsets: where each document begins, and the end. Raises UserError where
+    the directory is missing, incomplete or made with another tokenizer.
     """
 
     def __init__(self, directory: Path, tokenizer: Tokenizer) -> None:
@@ -117,9 +119,20 @@ class TokenFile:
                 f"{directory}: made with the tokenizer {self.manifest['tokenizer']}, "
                 f"but the model's is {tokenizer.hash}; prepare the data again with it"
             )
-        self.tokens = np.memmap(
-            directory / "tokens.bin", np.dtype(self.manifest["dtype"]), "r"
-        )
+        dtype = np.dtype(self.manifest["dtype"])
+        sizes = {
+            "tokens.bin": self.manifest["tokens"] * dtype.itemsize,
+            "targets.bin": self.manifest["tokens"],
+            "offsets.bin": (self.manifest["documents"] + 1) * 8,
+        }
+        for name, size in sizes.items():
+            file = directory / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise UserError(
+                    f"{file}: missing or not of the {size} bytes that manifest.json "
+                    "says; prepare the data again"
+                )
+        self.tokens = np.memmap(directory / "tokens.bin", dtype, "r")
         self.targets = np.memmap(directory / "targets.bin", np.uint8, "r")
         self.offsets = np.memmap(directory / "offsets.bin", np.int64, "r")
 

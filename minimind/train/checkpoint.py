@@ -3,7 +3,8 @@
 Explained in chapter 08. A model directory has the layout of `transformers`,
 so `AutoModelForCausalLM.from_pretrained(directory)` opens it. What a stopped
 run needs to go on lies in its `state/`. Every file is written beside its
-place and then renamed, so a crash leaves the old one or the new one.
+place and then renamed, so a crash leaves the old one or the new one, and the
+file that declares the others whole is written last.
 """
 
 import errno
@@ -11,10 +12,13 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -25,6 +29,21 @@ from minimind.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
 
 EMBEDDING = "model.embed_tokens.weight"
 TIED = "lm_head.weight"  # not stored where it is the embedding itself
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def room_for(path: Path, size: int) -> Iterator[None]:
+    """Turn the system's error on a full disk into a UserError; size in bytes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(
+            f"{path}: no room on the disk for {size / 1e6:.1f} MB; the earlier "
+            "checkpoint is kept: free some space and run the same command again"
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -33,26 +52,31 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises UserError on a full disk; the earlier file, if any, is untouched.
     """
     unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    with room_for(path, len(data)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
             raise
-        raise UserError(
-            f"{path}: no room on the disk for {len(data) / 1e6:.1f} MB; the earlier "
-            "checkpoint is kept: free some space and run the same command again"
-        ) from error
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a json file atomically."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    """Write the tokenizer's files, each of them atomically."""
+    unfinished = directory / "tokenizer.unfinished"
+    tokenizer.save(unfinished)
+    for file in unfinished.iterdir():
+        write_atomically(directory / file.name, file.read_bytes())
+    shutil.rmtree(unfinished)
 
 
 def save_model(
@@ -67,15 +91,16 @@ def save_model(
         for key, value in model.state_dict().items()
         if key != TIED or not model.config.tie_word_embeddings
     }
-    tokenizer.save(directory)
+    # The largest first: on a disk with too little room, nothing has changed yet.
+    data = safetensors.torch.save(weights, metadata={"format": "pt"})
+    write_atomically(directory / "model.safetensors", data)
+    save_tokenizer(tokenizer, directory)
     write_json(directory / "config.json", to_hf(model.config))
     write_json(
         directory / "generation_config.json",
         {"pad_token_id": PAD_ID, "bos_token_id": BOS_ID, "eos_token_id": [EOS_ID]},
     )
     write_json(directory / "minimind.json", {"tokenizer": tokenizer.hash, **info})
-    data = safetensors.torch.save(weights, metadata={"format": "pt"})
-    write_atomically(directory / "model.safetensors", data)
 
 
 def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
@@ -102,11 +127,17 @@ def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
             f"{directory}: the tokenizer has {tokenizer.vocab_size} ids, but the model "
             f"only {config.vocab_size}; they do not belong together"
         )
+    path = directory / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        weights = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path}: incomplete or damaged ({error}); copy or train it again"
+        ) from error
     model = MiniMindForCausalLM(config)
-    weights = directory / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file")
-    load_weights(model, safetensors.torch.load_file(weights), str(weights))
+    load_weights(model, weights, str(path))
     return model.eval(), tokenizer
 
 
@@ -138,7 +169,7 @@ def load_weights(
 def save_state(
     directory: Path, step: int, state: dict[str, Any], keep: int = 2
 ) -> None:
-    """Write a training state, state/step-NNNNNN.pt, and drop older ones.
+    """Write a training state, state/step-NNNNNNN.pt; the last `keep` stay.
 
     Its sha256 is written last, beside it: a state without one is not whole.
     """
@@ -148,9 +179,14 @@ def save_state(
     path = directory / "state" / f"step-{step:07d}.pt"
     write_atomically(path, data)
     write_json(path.with_suffix(".json"), {"sha256": hashlib.sha256(data).hexdigest()})
-    for old in saved_states(directory)[keep:]:
+    states = saved_states(directory)
+    here = states.index(path)
+    # A later state is damaged, or the run would have gone on from there.
+    for old in states[:here] + states[here + keep :]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
+    for left_by_a_kill in path.parent.glob("*.unfinished"):
+        left_by_a_kill.unlink()
 
 
 def saved_states(directory: Path) -> list[Path]:
@@ -165,11 +201,14 @@ def load_state(
 
     A damaged one is reported, and the one before it is taken.
     """
-    for path in saved_states(directory):
+    states = saved_states(directory)
+    for path in states:
         data = path.read_bytes()
         record = path.with_suffix(".json")
-        sha256 = hashlib.sha256(data).hexdigest()
-        if record.is_file() and json.loads(record.read_text())["sha256"] == sha256:
+        sha256 = hashlib.sha256(data).hexdigest().encode()
+        if record.is_file() and sha256 in record.read_bytes():
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         say(f"{path}: incomplete or damaged; taking the state before it")
+    if states:
+        say(f"{directory}: no whole state is left; starting from the beginning")
     return None

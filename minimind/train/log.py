@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minimind.train.checkpoint import room_for, write_atomically
+
 
 class Log:
     """Append-only record of a run; `step` is where this part of it begins.
@@ -16,17 +18,15 @@ class Log:
 
     def __init__(self, directory: Path, step: int) -> None:
         self.path = directory / "log.jsonl"
-        directory.mkdir(parents=True, exist_ok=True)
-        kept = [
-            json.dumps(line) for line in read_log(directory) if line["step"] <= step
-        ]
-        text = "".join(line + "\n" for line in kept)
-        self.path.write_text(text, encoding="utf-8")
+        kept = [line for line in read_log(directory) if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomically(self.path, text.encode())
 
     def write(self, **values: Any) -> None:
-        """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Append one line. Raises UserError on a full disk."""
+        line = json.dumps(values) + "\n"
+        with room_for(self.path, len(line)), self.path.open("a", encoding="utf-8") as f:
+            f.write(line)
 
 
 def read_log(directory: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ that of 40,000 rows no country gets 30 and another 300.
 
 from random import Random
 
-from .facts import RELATIONS, Relation
+from .facts import Relation
+from .relations import RELATIONS
 
 # How often each relation is asked about, in parts of the whole.
 SHARES = {

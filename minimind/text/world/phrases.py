@@ -4,13 +4,15 @@ The split between trained and held-out phrasings stands in `phrases_en` and
 `phrases_zh`, visibly, as `Split(train=..., held_out=...)`.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from random import Random
 from typing import NamedTuple
 
-from .facts import RELATIONS, Relation, insert
+from .facts import Relation, insert
+from .relations import RELATIONS
 
 
 class Split(NamedTuple):
@@ -48,6 +50,9 @@ class Question:
     entity_heldout: bool = False
 
 
+_ASKS = re.compile("tell|please|forgot|know|请|告诉|忘|知道|说")
+
+
 def language(lang: str):
     """The phrasing tables of a language: FRAMES, PHRASES, OPENINGS, ..."""
     return import_module(f".phrases_{lang}", __package__)
@@ -83,12 +88,13 @@ def decorate(rng: Random, text: str, lang: str) -> str:
     tables = language(lang)
     if rng.random() < 0.12 and text[-1] in "?.？。" and not text.endswith("..."):
         text = text[:-1]
-    if rng.random() < 0.3:
-        opening = tables.OPENINGS[rng.randrange(len(tables.OPENINGS))]
+    opening = tables.OPENINGS[rng.randrange(len(tables.OPENINGS))]
+    if rng.random() < 0.3 and not (opening[0] == "请" and _ASKS.search(text)):
         keeps_capital = opening[-2:] in ("! ", ". ")
         text = opening + (text[0].upper() + text[1:] if keeps_capital else text)
-    if rng.random() < 0.15 and text[-1] in "?.？。!！":
-        text += tables.ENDINGS[rng.randrange(len(tables.ENDINGS))]
+    ending = tables.ENDINGS[rng.randrange(len(tables.ENDINGS))]
+    if rng.random() < 0.15 and text[-1] in "?.？。!！" and not _ASKS.search(text):
+        text += ending
     if lang == "en" and rng.random() < 0.85:
         text = text[0].upper() + text[1:]
     return text
@@ -105,14 +111,20 @@ def put(core: str, x: str, lang: str) -> str:
 
 
 def ask(
-    rng: Random, relation: Relation, lang: str, x: str, held_out: bool = False
+    rng: Random,
+    relation: Relation,
+    lang: str,
+    x: str,
+    phrasing_held_out: bool = False,
 ) -> Question:
     """A question about a fact, in a random trained (or held-out) phrasing."""
-    core = pick_core(rng, relation.name, lang, held_out)
+    core = pick_core(rng, relation.name, lang, phrasing_held_out)
     text = decorate(rng, put(core, x, lang), lang)
-    if lang == "en" and not held_out and rng.random() < 0.3:
+    if lang == "en" and not phrasing_held_out and rng.random() < 0.3:
         text = text.replace("colour", "color")
-    return Question(text, relation.answer(lang, x), lang, relation.name, x, core)
+    held_out = x in relation.subjects(lang, held_out=True)
+    answer = relation.answer(lang, x)
+    return Question(text, answer, lang, relation.name, x, core, held_out)
 
 
 def count(lang: str, held_out: bool = False) -> dict[str, int]:

@@ -43,7 +43,7 @@ FRAMES = Frames(
         ),
         held_out=(
             "{np}, what would you say it is?",
-            "for my friend, write down {np}.",
+            "for my friend, write {np}.",
             "if you know {np}, say it.",
         ),
     ),
@@ -122,6 +122,9 @@ PHRASES = {
                 "tell me about {x}: which city is its capital?",
                 "the people of {x} have a capital. name it.",
                 "where is the capital of {x}, in which city?",
+                "which one is the capital of {x}?",
+                "which one is {x}'s capital city?",
+                "{x}: which one is the capital?",
             ),
             held_out=(
                 "{x} has a capital: which city is it?",
@@ -165,6 +168,8 @@ PHRASES = {
                 "for which country is {x} the capital?",
                 "in which country is {x} the capital?",
                 "the city {x} is the capital of which country?",
+                "which one is the country with the capital {x}?",
+                "{x} is a capital city. of which one?",
             ),
             held_out=(
                 "what is the country that has {x} as its capital?",
@@ -190,11 +195,13 @@ PHRASES = {
                 "I go to {x}. on which continent am I?",
                 "{x} belongs to which continent?",
                 "where is {x}, on which continent?",
+                "which one is the continent of {x}?",
+                "{x} belongs to what continent?",
             ),
             held_out=(
                 "which continent has the country {x}?",
                 "on what continent do I look for {x}?",
-                "of all continents, which one is {x} in?",
+                "which continent, please, is the one {x} is in?",
             ),
         ),
     ),
@@ -252,6 +259,8 @@ PHRASES = {
                 "what do you call the opposite of {x}?",
                 "which word has the opposite meaning of {x}?",
                 "{x} and what are opposites?",
+                "{x} and which word are an opposite pair?",
+                "which one is the opposite of {x}?",
             ),
             held_out=(
                 "the opposite word for {x} is which?",
@@ -300,6 +309,8 @@ PHRASES = {
                 "I see {ax}. how many legs does it have?",
                 "think of {ax}. how many legs has it?",
                 "legs of {ax}?",
+                "look at {ax}. how many legs are there?",
+                "count: how many legs has {ax}?",
             ),
             held_out=(
                 "look at {ax} and count its legs: how many?",
@@ -405,6 +416,7 @@ PHRASES = {
                 "after {x} comes which month?",
                 "{x} is followed by what month?",
                 "it is {x}. what is the next month?",
+                "if this month is {x}, which one is next?",
                 "this month is {x}. which month is next?",
             ),
             held_out=(

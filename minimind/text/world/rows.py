@@ -8,12 +8,21 @@ from random import Random
 
 from . import prose
 from .decks import SHARES, Decks, weighted
-from .facts import LANGS, RELATIONS
+from .facts import LANGS
 from .phrases import Question, ask
+from .relations import RELATIONS
 from .stories import Story, held_out_pairs, tell_story
-from .talk import CHATS, about_invented, choose, fact, fill_request, small_talk
-from .talk import story_request, unknown
-from .talk_tables import STORY_REQUESTS, TALK
+from .talk import (
+    CHATS,
+    about_invented,
+    choose,
+    fact,
+    fill_request,
+    small_talk,
+    story_request,
+    unknown,
+)
+from .talk_tables import STORY_REQUESTS
 
 Row = dict[str, str]
 Chat = dict[str, list[dict[str, str]]]
@@ -87,7 +96,6 @@ def questions(seed: int) -> Iterator[Question]:
     for lang in LANGS:
         for name in SHARES:
             relation = RELATIONS[name]
-            asked = relation.subjects(lang, held_out=True)
             for _ in range(QUESTIONS[name]):
                 x = decks.draw_any(relation, lang)
                 yield ask(rng, relation, lang, x, phrasing_held_out=True)
@@ -105,8 +113,13 @@ def story_prompts(seed: int, n: int = 200) -> Iterator[Row]:
     for number in range(n):
         lang = LANGS[number % 2]
         name, thing = choose(rng, held_out_pairs(lang))
-        wanted = Story("", lang, name, "", thing, "")
-        requests = [r for split in STORY_REQUESTS[lang] for r in split if "{ti}" in r and "{n}" in r]
+        wanted = Story("", lang, name, "", thing)
+        requests = [
+            request
+            for side in STORY_REQUESTS[lang]
+            for request in side
+            if "{n}" in request and "{ti}" in request
+        ]
         prompt = fill_request(choose(rng, requests), wanted, rng)
         yield {"prompt": prompt, "lang": lang, "name": name, "thing": thing}
 

@@ -284,20 +284,21 @@ THINGS = _table(
     """
     ball | 球 | 个
     kite | 风筝 | 个
-    book | 书 | 本
     hat | 帽子 | 顶
+    umbrella | 雨伞 | 把
+    bag | 书包 | 个
+    book | 书 | 本
     cup | 杯子 | 个
     car | 玩具车 | 辆
-    umbrella | 雨伞 | 把
     box | 盒子 | 个
     doll | 娃娃 | 个
-    bag | 书包 | 个
     flower | 花 | 朵
     drum | 鼓 | 个
     boat | 小船 | 条
     bell | 铃铛 | 个
     """
 )
+LIGHT = 5  # so many of them, from the top, may get stuck in a tree
 FOODS = _table(
     """
     apple | 苹果 | 个

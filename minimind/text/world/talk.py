@@ -7,14 +7,18 @@ from random import Random
 
 from . import talk_tables as t
 from .decks import Decks
-from .facts import RELATIONS, Relation, insert
+from .facts import Relation, insert
 from .phrases import Question, ask, cores, decorate, language, put
+from .relations import RELATIONS
 from .stories import Story, tell_story
 from .story_check import replay
-from .story_text import noun_phrase
+from .story_text import nouns
 from .tables import USER_NAMES
 
 Turn = tuple[str, str]
+
+# What is asked on and on ("And Italy?"), in parts of the whole.
+FOLLOWED_UP = {"capital": 4, "opposite": 1, "colour": 1, "continent": 1, "sound": 1}
 
 
 def choose(rng: Random, options):
@@ -60,10 +64,9 @@ def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
 
 def story_request(rng: Random, story: Story, held_out: bool = False) -> str:
     """Ask for a story about what this story is about."""
-    from_table = t.STORY_REQUESTS[story.lang][held_out]
     fits = [
         request
-        for request in from_table
+        for request in t.STORY_REQUESTS[story.lang][held_out]
         if ("{ti}" not in request or story.thing)
         and ("{m}" not in request or story.friend in story.text)
     ]
@@ -72,9 +75,10 @@ def story_request(rng: Random, story: Story, held_out: bool = False) -> str:
 
 def fill_request(request: str, story: Story, rng: Random) -> str:
     """Put hero, friend and thing into a story request."""
-    thing = story.thing and noun_phrase(story.lang, "ti", story.thing, None)
-    if story.lang == "zh":
-        thing = story.thing
+    thing = story.thing
+    if story.lang == "en" and thing:
+        thing = thing.removeprefix("the ")
+        thing = f"{nouns('en').get(thing, 'a')} {thing}"
     text = request.format(n=story.hero, m=story.friend, ti=thing)
     return capital_letter(text, rng)
 
@@ -87,7 +91,15 @@ def fact(rng: Random, lang: str, decks: Decks, relation: Relation | None = None)
 
 def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """A fact, then "And Italy?", once or twice."""
-    names = ("capital", "capital", "capital", "opposite", "colour", "continent", "sound")
+    names = (
+        "capital",
+        "capital",
+        "capital",
+        "opposite",
+        "colour",
+        "continent",
+        "sound",
+    )
     relation = RELATIONS[choose(rng, names)]
     first = fact(rng, lang, decks, relation)
     turns = [(first.text, first.answer)]

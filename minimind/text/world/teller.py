@@ -1,0 +1,81 @@
+"""The storyteller's memory: cast and props of one story, and what happened so far."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from .story_text import Event
+
+
+@dataclass
+class Teller:
+    """The cast and the props of one story, and the events told so far."""
+
+    rng: Random
+    lang: str
+    a: str
+    b: str
+    thing: str
+    other: str
+    food: str
+    p: str
+    q: str
+    r: str
+    pet: str
+    shades: list[str]
+    events: list[Event] = field(default_factory=list)
+    about: str = ""
+
+    def __call__(self, kind: str, n: str = "", m: str = "", **slots: str) -> None:
+        """Tell one event; things keep their colour."""
+        thing = slots.get("t", "")
+        colour = {self.thing: self.shades[0], self.other: self.shades[1]}.get(thing)
+        if thing and thing != self.other and not self.about:
+            self.about = thing
+        self.events.append(Event(kind, n, m, colour=colour, **slots))
+
+    def maybe(self, chance: float = 0.5) -> bool:
+        """True with the given chance."""
+        return self.rng.random() < chance
+
+    def together(self) -> None:
+        """Both children in place p, in one of three ways."""
+        way = self.rng.randrange(3)
+        if way == 0:
+            self("at2", self.a, self.b, p=self.p)
+        elif way == 1:
+            self("at", self.a, p=self.p)
+            self("at", self.b, p=self.p)
+            if self.maybe():
+                self("see", self.a, self.b)
+        else:
+            self("at2", self.a, self.b, p=self.q)
+            self("go2", self.a, self.b, p=self.p)
+
+    def joins(self) -> None:
+        """The friend turns up where the hero is, in place p."""
+        if self.maybe():
+            self("at", self.b, p=self.q)
+            self("go", self.b, p=self.p)
+        else:
+            self("at", self.b, p=self.p)
+        if self.maybe(0.4):
+            self("see", self.b, self.a)
+
+    def sad(self, name: str, chance: float = 0.8) -> None:
+        """Mostly: tell that someone is sad."""
+        if self.maybe(chance):
+            self("sad", name)
+
+    def thanks(self) -> None:
+        """The hero thanks the friend."""
+        self("thank", self.a, self.b)
+
+    def end(self, owner: str, thing: str, both: bool = True) -> None:
+        """A happy end: playing together, being happy, who has the thing now."""
+        if both and self.maybe(0.4):
+            self("play2", self.a, self.b, t=thing)
+            self("happy2", self.a, self.b)
+        else:
+            self("happy", owner)
+        if self.maybe(0.4):
+            self("now", owner, t=thing)

@@ -1,0 +1,332 @@
+"""The command line: what it says about a user's mistakes, and that it works."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minimind.cli import COMMANDS, main
+
+TEXTS = [f"The cat number {i} sleeps. 第{i}只猫在睡觉。" for i in range(60)]
+CHATS = [
+    [
+        {"role": "user", "content": f"How many cats are there on day {i}?"},
+        {"role": "assistant", "content": f"There are {i} cats."},
+    ]
+    for i in range(60)
+]
+TINY = ["--steps", "4", "--batch-size", "2", "--seq-len", "128", "--device", "cpu"]
+
+
+def write_jsonl(path: Path, rows: list) -> str:
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        encoding="utf-8",
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with jsonl files, a tokenizer, token files and a trained model."""
+    root = tmp_path_factory.mktemp("made")
+    texts = write_jsonl(root / "text.jsonl", [{"text": text} for text in TEXTS])
+    chats = write_jsonl(root / "chat.jsonl", [{"conversations": c} for c in CHATS])
+    tok, pre, sft = str(root / "tok"), str(root / "pre"), str(root / "sft")
+    prepare = ["data", "prepare", "--tokenizer", tok, "--max-length", "128"]
+    for command in (
+        ["tokenizer", "train", "--data", texts, "--out", tok, "--vocab-size", "300"],
+        [*prepare, "--data", texts, "--out", pre],
+        [*prepare, "--data", chats, "--out", sft, "--kind", "sft"],
+        ["train", "pretrain", "--data", pre, "--tokenizer", tok]
+        + ["--out", str(root / "base"), *TINY],
+    ):
+        assert main(command) == 0, command
+    return root
+
+
+def error_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line a command prints about a mistake."""
+    capsys.readouterr()
+    assert main(argv) == 2
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("error: ")
+    ]
+    assert len(lines) == 1
+    return lines[0]
+
+
+BAD_TEXT_ROWS = {
+    "not json": ('{"text": "a"', "not JSON"),
+    "not an object": ('["a"]', "not a JSON object"),
+    "no field": ('{"txt": "a"}', "the field 'text' is missing"),
+    "wrong type": ('{"text": 7}', "the field 'text' is a int, not a string"),
+    "empty": ('{"text": "  "}', "the field 'text' is empty"),
+}
+GOOD_TURN = '{"role": "user", "content": "a"}'
+BAD_CHAT_ROWS = {
+    "no field": ('{"chat": []}', "the field 'conversations' is missing"),
+    "wrong type": ('{"conversations": 3}', "'conversations' is not a list of turns"),
+    "empty": ('{"conversations": []}', "'conversations' is not a list of turns"),
+    "no content": (
+        f'{{"conversations": [{GOOD_TURN}, {{"role": "assistant"}}]}}',
+        "turn 1 of 'conversations' has no string 'content'",
+    ),
+    "no answer": (f'{{"conversations": [{GOOD_TURN}]}}', "no answer"),
+}
+
+
+def prepare_with(made: Path, tmp_path: Path, kind: str, row: str) -> list[str]:
+    good = "text.jsonl" if kind == "pretrain" else "chat.jsonl"
+    lines = (made / good).read_text(encoding="utf-8").splitlines()[:5]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join([*lines[:2], row, *lines[2:]]) + "\n", encoding="utf-8")
+    return [
+        *("data", "prepare", "--data", str(data), "--tokenizer", str(made / "tok")),
+        *("--out", str(tmp_path / "out"), "--kind", kind),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "wrong"),
+    [("pretrain", *bad) for bad in BAD_TEXT_ROWS.values()]
+    + [("sft", *bad) for bad in BAD_CHAT_ROWS.values()],
+)
+def test_bad_row_is_named_and_can_be_skipped(made, tmp_path, capsys, kind, row, wrong):
+    command = prepare_with(made, tmp_path, kind, row)
+    line = error_of(command, capsys)
+    assert "rows.jsonl, line 3: " in line
+    assert wrong in line
+    assert "--skip-bad" in line
+    assert not (tmp_path / "out").exists()
+
+    assert main([*command, "--skip-bad"]) == 0
+    assert "left out: {'bad': 1}" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["documents"], manifest["bad"]) == (5, 1)
+
+
+def test_bytes_that_are_not_utf8(made, tmp_path, capsys):
+    command = prepare_with(made, tmp_path, "pretrain", "")
+    with (tmp_path / "rows.jsonl").open("ab") as file:
+        file.write(b'{"text": "\xff\xfe"}\n')
+    assert "line 7: not UTF-8" in error_of(command, capsys)
+
+
+def test_missing_file(made, tmp_path, capsys):
+    missing = str(tmp_path / "none.jsonl")
+    command = ["data", "prepare", "--data", missing, "--out", str(tmp_path / "out")]
+    line = error_of([*command, "--tokenizer", str(made / "tok")], capsys)
+    assert f"{missing}: no such file" in line
+
+
+@pytest.mark.parametrize("command", ["tokenizer", "data"])
+def test_empty_set(made, tmp_path, capsys, command):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    argv = {
+        "tokenizer": ["tokenizer", "train"],
+        "data": ["data", "prepare", "--tokenizer", str(made / "tok")],
+    }[command]
+    out = tmp_path / "out"
+    line = error_of([*argv, "--data", str(empty), "--out", str(out)], capsys)
+    assert "empty.jsonl: no usable row" in line
+    assert not out.exists()
+
+
+def test_missing_tokenizer(made, tmp_path, capsys):
+    data = ["--data", str(made / "text.jsonl"), "--out", str(tmp_path / "out")]
+    nowhere = str(tmp_path / "nowhere")
+    line = error_of(["data", "prepare", *data, "--tokenizer", nowhere], capsys)
+    assert "tokenizer.json: no such file" in line
+
+
+def test_vocabulary_without_room(made, tmp_path, capsys):
+    argv = ["tokenizer", "train", "--data", str(made / "text.jsonl")]
+    argv += ["--out", str(tmp_path / "out"), "--vocab-size", "100"]
+    assert "--vocab-size 100: at least 267 ids" in error_of(argv, capsys)
+
+
+@pytest.fixture
+def other_tokenizer(made, tmp_path) -> Path:
+    """A tokenizer that the model was not trained with."""
+    out = tmp_path / "other"
+    argv = ["tokenizer", "train", "--data", str(made / "text.jsonl")]
+    assert main([*argv, "--out", str(out), "--vocab-size", "290"]) == 0
+    return out
+
+
+def test_data_of_another_tokenizer(made, tmp_path, other_tokenizer, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(other_tokenizer), "--out", str(tmp_path / "run")]
+    line = error_of(argv, capsys)
+    assert "made with the tokenizer" in line
+    assert "prepare the data again" in line
+
+
+def test_tokenizer_that_is_not_the_models(made, tmp_path, other_tokenizer, capsys):
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in (made / "base").iterdir():
+        if file.is_file():
+            (model / file.name).write_bytes(file.read_bytes())
+    tokenizer = (other_tokenizer / "tokenizer.json").read_bytes()
+    (model / "tokenizer.json").write_bytes(tokenizer)
+    line = error_of(["generate", str(model), "--prompt", "The"], capsys)
+    assert "is not the one this model was trained with" in line
+
+
+def test_rows_longer_than_the_model(made, tmp_path, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
+    line = error_of([*argv, "--seq-len", "600"], capsys)
+    assert "rows of 600 tokens, but the model's limit is 512" in line
+    assert "--seq-len" in line
+
+
+def test_prompt_longer_than_the_model(made, capsys):
+    prompt = "The cat sleeps. " * 200
+    line = error_of(["generate", str(made / "base"), "--prompt", prompt], capsys)
+    assert "the model's limit is 512" in line
+
+
+def test_chats_longer_than_the_rows(made, tmp_path, capsys):
+    argv = ["train", "sft", "--data", str(made / "sft"), "--model", str(made / "base")]
+    argv += ["--out", str(tmp_path / "run"), "--seq-len", "32"]
+    assert "prepare it with --max-length 32" in error_of(argv, capsys)
+
+
+def test_no_answer_fits(made, tmp_path, capsys):
+    argv = ["data", "prepare", "--data", str(made / "chat.jsonl"), "--kind", "sft"]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "out")]
+    line = error_of([*argv, "--max-length", "20"], capsys)
+    assert "no answer ends within 20 tokens (--max-length)" in line
+
+
+def test_data_of_another_kind(made, tmp_path, capsys):
+    argv = ["train", "sft", "--data", str(made / "pre"), "--model", str(made / "base")]
+    line = error_of([*argv, "--out", str(tmp_path / "run")], capsys)
+    assert "prepared for pretrain, not for sft" in line
+
+
+def test_unknown_preset(made, tmp_path, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), "--preset", "minimind-2"]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
+    line = error_of(argv, capsys)
+    assert "unknown preset 'minimind-2'; did you mean minimind2" in line
+
+
+def test_run_with_other_settings(made, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(made / "base")]
+    line = error_of([*argv, "--learning-rate", "0.5"], capsys)
+    assert "holds a run with other settings (learning_rate 0.003 -> 0.5)" in line
+
+
+def test_no_model(tmp_path, capsys):
+    line = error_of(["chat", str(tmp_path)], capsys)
+    assert "no model here (config.json is missing)" in line
+
+
+def test_device_that_is_not_there(made, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    argv = ["generate", str(made / "base"), "--prompt", "The", "--device", "cuda"]
+    assert "device 'cuda' is not available here" in error_of(argv, capsys)
+
+
+def test_unknown_command_and_flag(made, capsys):
+    line = error_of(["trian", "pretrain"], capsys)
+    assert "did you mean `minimind train pretrain`?" in line
+    with pytest.raises(SystemExit) as stop:
+        main([*"train pretrain --data a --tokenizer b --out c --epoch 1".split()])
+    assert stop.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_full_disk_keeps_the_checkpoint(made, tmp_path, monkeypatch, capsys):
+    import errno
+
+    from minimind.train import checkpoint
+
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
+    argv += ["--save-every", "2"]
+    real, calls = checkpoint.os.fsync, []
+
+    def fsync(descriptor: int) -> None:  # the disk is full from the second state on
+        calls.append(descriptor)
+        if len(calls) > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    line = error_of(argv, capsys)
+    assert "no room on the disk" in line
+    assert "the earlier checkpoint is kept" in line
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "run/state").glob("*.pt")] == [
+        "step-0000002.pt"
+    ]
+    assert not list((tmp_path / "run").rglob("*.unfinished"))
+    assert main(argv) == 0  # and the run goes on from there
+    assert "step 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, ""])
+def test_help_reads_well(name, capsys):
+    argv = [*name.split(), "--help"]
+    if name:
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 0
+    else:
+        assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert f"minimind {name}".strip() in text
+    # Every option says what it is for before it says its default.
+    assert not re.search(r"--\S+ \S+\s+(│\s*\n│\s*)?\(default", text)
+
+
+def test_python_m_is_the_same_command():
+    for module, argv in (("minimind", ["train", "sft"]), ("minimind.train", ["sft"])):
+        shown = subprocess.run(
+            [sys.executable, "-m", module, *argv, "--help"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+        assert shown.returncode == 0
+        assert "usage: minimind train sft" in shown.stdout
+
+
+def test_sft_chat_and_generate(made, tmp_path, capsys, monkeypatch):
+    argv = ["train", "sft", "--data", str(made / "sft"), "--model", str(made / "base")]
+    assert main([*argv, "--out", str(tmp_path / "run"), *TINY]) == 0
+    monkeypatch.setattr("sys.stdin", open(write_jsonl(tmp_path / "in", ["Hi", "Oh"])))
+    capsys.readouterr()
+    chat = ["chat", str(tmp_path / "run"), "--max-new-tokens", "5"]
+    assert main([*chat, "--seed", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '> "Hi"'
+    assert '> "Oh"' in lines
+    texts = []
+    generate = ["generate", str(made / "base"), "--prompt", "The cat"]
+    for options in (["--seed", "3"], ["--seed", "3"], ["--seed", "4"], ["--greedy"]):
+        assert main([*generate, *options, "--max-new-tokens", "20"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert all(text.startswith("The cat") for text in texts)
+
+
+def test_evaluate_text(made, capsys):
+    argv = ["evaluate", "text", str(made / "base"), "--seq-len", "64"]
+    assert main([*argv, "--data", str(made / "text.jsonl")]) == 0
+    assert "bits per byte" in capsys.readouterr().out
