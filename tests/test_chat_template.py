@@ -36,6 +36,7 @@ CHATS = {
     "empty think": say(("user", "Hi"), ("assistant", "<think>\n\n</think>\n\nHi")),
     "assistant first": say(("assistant", "Hello, who is there?"), ("user", "Me")),
     "white space": say(("system", " \n"), ("user", "\n\n  Hi \t\n"), ("assistant", "")),
+    "newlines first": say(("user", "Hi"), ("assistant", "\n\nHi")),
     "braces": say(("user", "{{ 7 * 7 }} {% raw %} <b>&amp;</b> 'x' \\n")),
     "tool": say(("user", "Time?"), ("tool", '<tool_response>{"h": 9}</tool_response>')),
 }  # fmt: skip
@@ -47,11 +48,19 @@ THEIRS = (  # the shape of the published template, which has no trim
     "<|im_start|>assistant\\n' }}{% elif message['role'] == 'assistant' %}"
     "{{ message['content'] + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
 )
+BLOCKS = """\
+{% for message in messages %}
+    {% if message['role'] != 'system' %}
+<|im_start|>{{ message['content'] }}<|im_end|>
+    {% endif %}
+{% endfor %}
+"""
+TEMPLATES = {"ours": CHAT_TEMPLATE, "theirs": THEIRS, "blocks on lines": BLOCKS}
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    text = "The fox is in the forest. user assistant system 狐狸在森林里。\n 3 + 4"
+    text = "The fox is in the forest. user assistant system 狐狸在森林里。\n\n\n3 + 4"
     return train_tokenizer([text] * 2, 400)
 
 
@@ -71,22 +80,31 @@ def test_the_text_letter_by_letter(tokenizer):
         "<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\nHi!<|im_end|>\n"
     )
+    assert render_chat(tokenizer, CHATS["white space"]) == (
+        "<|im_start|>system\n<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n<|im_end|>\n"
+    )
     assert render_chat(tokenizer, [], add_generation_prompt=True) == (
         "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
 
 
-@pytest.mark.parametrize("template", [CHAT_TEMPLATE, THEIRS], ids=["ours", "theirs"])
+@pytest.fixture(scope="module", params=TEMPLATES)
+def pair(request, tokenizer, tmp_path_factory):
+    """Our tokenizer with one of the templates, and transformers' reading of it."""
+    transformers = pytest.importorskip("transformers")
+    directory = tmp_path_factory.mktemp("pair")
+    Tokenizer(tokenizer.backend, TEMPLATES[request.param]).save(directory)
+    theirs = transformers.AutoTokenizer.from_pretrained(directory)
+    return Tokenizer.load(directory), theirs
+
+
 @pytest.mark.parametrize("add_prompt", [False, True])
 @pytest.mark.parametrize("name", CHATS)
-def test_text_and_ids_are_those_of_transformers(
-    tokenizer, tmp_path, name, add_prompt, template
-):
-    transformers = pytest.importorskip("transformers")
-    Tokenizer(tokenizer.backend, template).save(tmp_path)
-    ours = Tokenizer.load(tmp_path)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+def test_text_and_ids_are_those_of_transformers(pair, name, add_prompt):
+    ours, theirs = pair
     options = {"add_generation_prompt": add_prompt}
     text = theirs.apply_chat_template(CHATS[name], tokenize=False, **options)
     ids = theirs.apply_chat_template(CHATS[name], return_dict=False, **options)

@@ -99,6 +99,14 @@ lines"""
     )
 
 
+def test_comments_stay_with_their_code(repo):
+    limits = "#| export model.norm\n# Above.\nLOW = 1  # beside\n\nHIGH = 2\n# Below.\n"
+    root = repo(NORM, limits)
+    main([], root)
+    text = (root / "minimind/model/norm.py").read_text(encoding="utf-8")
+    assert text.endswith("# Above.\nLOW = 1  # beside\n\nHIGH = 2\n# Below.\n")
+
+
 def test_folding_keeps_the_meaning(repo):
     """The exported class is, statement by statement, the one the notebook builds."""
     root = repo(NORM, CLASS, METHOD)

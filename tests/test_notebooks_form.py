@@ -32,12 +32,14 @@ def section(notebook, title):
     """The cells from the heading that begins with `title` to the next of its level."""
     cells, inside = [], 0
     for cell in notebook.cells:
+        levels = [inside]
         for level, text in headings(cell):
             if inside and level <= inside:
                 inside = 0
             if re.match(rf"{title}s?\b", text, re.I):
                 inside = level
-        if inside:
+            levels.append(inside)
+        if any(levels):
             cells.append(cell)
     return cells
 

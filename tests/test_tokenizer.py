@@ -31,7 +31,7 @@ HARD = [
     "",
     " ",
     "\n\n  \t x",
-    "don't we'll I'M",
+    "don't we'll I'M do n't , well . it 's ?",
     "a  b   c",
     "1,234.50 \uff11\uff12 \u0663\u0664 x\u00b2",
     "\r\n\x00\x7f\x1b[0m",
@@ -62,9 +62,8 @@ def any_text(rng):
     spans = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF)]
     spans += [(plane << 16, (plane << 16) + 0xFFFF) for plane in range(1, 17)]
     chosen = rng.sample(spans, 3)
-    return "".join(
-        chr(rng.randint(*rng.choice(chosen))) for _ in range(rng.randint(0, 40))
-    )
+    length = rng.randint(0, 40)
+    return "".join(chr(rng.randint(*rng.choice(chosen))) for _ in range(length))
 
 
 def test_any_unicode_text_comes_back(tokenizer):
@@ -78,9 +77,7 @@ def test_any_unicode_text_comes_back(tokenizer):
 def test_any_bytes_come_back(tokenizer):
     rng = random.Random(2)
     whole = "\U0001f98a\u732b\u00e9x".encode()
-    cases = [whole[:n] for n in range(len(whole))] + [
-        whole[n:] for n in range(len(whole))
-    ]
+    cases = [half for n in range(len(whole)) for half in (whole[:n], whole[n:])]
     cases += [b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xff" * 50]
     cases += [rng.randbytes(rng.randint(0, 60)) for _ in range(500)]
     for data in cases:
@@ -300,7 +297,20 @@ def test_transformers_reads_the_directory_and_gives_the_same_ids(tokenizer, save
         ids = tokenizer.encode(text)
         assert theirs.encode(text) == ids
         assert theirs.decode(ids) == text
+    assert theirs.clean_up_tokenization_spaces is False  # transformers 4 obeys it
     ids = [BOS_ID, *tokenizer.encode("<think>fox</think>"), EOS_ID]
     for skip in (False, True):
         shown = theirs.decode(ids, skip_special_tokens=skip)
         assert shown == tokenizer.decode(ids, skip_control=skip)
+
+
+def test_the_class_is_named_whatever_the_model_beside_it(tokenizer, tmp_path):
+    """Without a class, transformers takes the model's own one, with its splits."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer.save(tmp_path)
+    for model_type in ("llama", "qwen2_moe", "qwen3"):
+        config = json.dumps({"model_type": model_type})
+        (tmp_path / "config.json").write_text(config, encoding="utf-8")
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        for text in HARD:
+            assert theirs.encode(text) == tokenizer.encode(text)

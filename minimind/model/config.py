@@ -2,6 +2,9 @@
 
 Field names follow `transformers`, so a config written here opens there too.
 Chapter 03 explains the fields, chapter 06 the sizes.
+
+Generated from notebooks/03_attention.ipynb, notebooks/06_model.ipynb by
+tools/export.py; edit it there.
 """
 
 import difflib
@@ -48,6 +51,73 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
 
+# What a Llama's config.json may vary, and this package does in one way only.
+LLAMA_FIXED: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+}
+
+
+def to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The config.json of a `LlamaForCausalLM` with this shape.
+
+    `rope_theta` is written twice: transformers 5 reads it in
+    `rope_parameters`, older releases and other engines at the top level, and
+    either silently falls back to 10,000 where its own place is empty.
+    """
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        **LLAMA_FIXED,
+        **asdict(config),
+        "head_dim": config.head_dim,
+        "rope_parameters": rope,
+        "attention_dropout": 0.0,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "float32",
+        "use_cache": True,
+    }
+
+
+def from_hf(hf: dict[str, Any], source: str = "config.json") -> ModelConfig:
+    """Read a Llama's config.json.
+
+    Raises UserError, naming `source` and the field, where the file describes
+    a model that this package would compute differently, or leaves it open.
+    """
+    for key, value in LLAMA_FIXED.items():
+        if hf.get(key, value) != value:
+            only = f"only {value!r} is supported"
+            raise UserError(f"{source}: {key} is {hf[key]!r}, but {only}")
+    theta = hf.get("rope_theta")
+    for key in ("rope_parameters", "rope_scaling"):
+        rope = hf.get(key) or {}
+        theta = rope.get("rope_theta", theta)
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default":
+            only = "only 'default' is supported"
+            raise UserError(f"{source}: {key} is of type {kind!r}, but {only}")
+    given = {f.name: hf.get(f.name) for f in fields(ModelConfig)}
+    given["rope_theta"] = theta
+    for key, value in given.items():
+        if not isinstance(value, int | float):
+            wrong = "missing" if value is None else f"{value!r}, not a number"
+            raise UserError(f"{source}: the field {key} is {wrong}")
+    try:
+        config = ModelConfig(**given)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+    head_dim = hf.get("head_dim") or config.head_dim
+    if head_dim != config.head_dim:
+        only = f"only hidden_size / num_attention_heads = {config.head_dim}"
+        raise UserError(f"{source}: head_dim is {head_dim}, but {only} works")
+    return config
+
+
 # Every size by name. The comment is the exact number of parameters.
 PRESETS: dict[str, ModelConfig] = {
     "nano": ModelConfig(  # 984,192: what the chapters train on a CPU
@@ -77,71 +147,6 @@ def nearest(name: str, names: list[str]) -> str:
 def get_preset(name: str) -> ModelConfig:
     """The config of a named size. Raises UserError for an unknown name."""
     if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}; {nearest(name, list(PRESETS))}")
+        hint = nearest(name, list(PRESETS))
+        raise UserError(f"unknown preset {name!r}; {hint}")
     return PRESETS[name]
-
-
-# Everything in a Llama's config.json that changes the arithmetic and that this
-# package does in one way only.
-LLAMA_FIXED: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-}
-
-
-def to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The config.json of a `LlamaForCausalLM` with this shape.
-
-    `rope_theta` is written twice: transformers 5 reads it in
-    `rope_parameters`, older releases and other engines at the top level, and
-    either silently falls back to 10,000 where its own place is empty.
-    """
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        **LLAMA_FIXED,
-        **asdict(config),
-        "head_dim": config.head_dim,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": config.rope_theta,
-        },
-        "attention_dropout": 0.0,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "float32",
-        "use_cache": True,
-    }
-
-
-def from_hf(hf: dict[str, Any], source: str = "config.json") -> ModelConfig:
-    """Read a Llama's config.json.
-
-    Raises UserError, naming `source` and the field, where the file describes
-    a model that this package would compute differently.
-    """
-    for key, value in LLAMA_FIXED.items():
-        if hf.get(key, value) != value:
-            raise UserError(
-                f"{source}: {key} is {hf[key]!r}, but only {value!r} is supported"
-            )
-    rope = hf.get("rope_parameters") or {}
-    scaling = hf.get("rope_scaling") or rope
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"{source}: rope type {kind!r} is not supported")
-    values = {f.name: hf[f.name] for f in fields(ModelConfig) if f.name in hf}
-    if "rope_theta" in rope:
-        values["rope_theta"] = rope["rope_theta"]
-    required = {"vocab_size", "hidden_size", "num_hidden_layers"} - set(values)
-    if required:
-        raise UserError(f"{source}: the field {sorted(required)[0]} is missing")
-    config = ModelConfig(**values)
-    if hf.get("head_dim", config.head_dim) != config.head_dim:
-        raise UserError(
-            f"{source}: head_dim is {hf['head_dim']}, but only hidden_size / "
-            f"num_attention_heads = {config.head_dim} is supported"
-        )
-    return config

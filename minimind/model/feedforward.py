@@ -2,7 +2,11 @@
 
 Explained in chapter 04. Source: Shazeer 2020, "GLU Variants Improve
 Transformer" (SwiGLU).
+
+Generated from notebooks/04_swiglu.ipynb by tools/export.py; edit it there.
 """
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,22 +15,25 @@ from minimind.model.config import ModelConfig
 
 
 def swiglu_size(hidden_size: int) -> int:
-    """Inner width with the parameters of a plain 4C layer, made a multiple of 64.
+    """Inner width with the parameters of a plain 4C layer, a multiple of 64.
 
     Three matrices of width 8C/3 hold as much as two of width 4C.
     """
-    return 64 * -(-(hidden_size * 8 // 3) // 64)
+    return 64 * math.ceil(8 * hidden_size / 3 / 64)
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)). Shape: (..., C) -> (..., C)."""
+    """SwiGLU: down(silu(gate(x)) * up(x)). Shape: (..., C) -> (..., C).
+
+    Source: Shazeer 2020.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        inner = config.intermediate_size
-        self.gate_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.down_proj = nn.Linear(inner, config.hidden_size, bias=False)
+        wide, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj = nn.Linear(wide, inner, bias=False)
+        self.up_proj = nn.Linear(wide, inner, bias=False)
+        self.down_proj = nn.Linear(inner, wide, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels of each token by itself, (..., C)."""

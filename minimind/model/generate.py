@@ -1,8 +1,8 @@
 """Writing text: one token after the other, until the model ends it.
 
-Explained in chapter 07. Sources: Holtzman et al. 2020, "The Curious Case of
-Neural Text Degeneration" (top-p); Keskar et al. 2019, "CTRL" (repetition
-penalty); Nguyen et al. 2024, "Turning Up the Heat" (min-p).
+Explained in chapter 07, as is `minimind.model.sampling`, which chooses tokens.
+
+Generated from notebooks/07_generation.ipynb by tools/export.py; edit it there.
 """
 
 import codecs
@@ -14,77 +14,20 @@ from torch import Tensor
 
 from minimind.errors import UserError
 from minimind.model.attention import KVCache
+from minimind.model.config import ModelConfig
+from minimind.model.sampling import GREEDY, Sampling, hold_back, next_tokens
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.tokenizer import CONTROL_TOKENS, EOS_ID, PAD_ID, Tokenizer
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn from the model's distribution.
-
-    temperature 0 is greedy: the likeliest token, always. top_k 0, top_p 1 and
-    min_p 0 keep every token; repetition_penalty 1 changes nothing.
-    """
-
-    temperature: float = 0.7  # below 1 sharpens the distribution, above flattens
-    top_k: int = 0  # keep the k likeliest tokens
-    top_p: float = 0.95  # keep the likeliest tokens that hold this probability
-    min_p: float = 0.0  # drop tokens under this share of the likeliest one's
-    repetition_penalty: float = 1.0  # divide the score of tokens already there
-    max_new_tokens: int = 256  # stop here if the model does not stop itself
-    seed: int | None = None  # None: another text every time
-
-
-GREEDY = Sampling(temperature=0.0)
-
-
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make tokens that already occurred less likely. logits, seen: (B, V).
-
-    Positive scores are divided and negative ones multiplied, so that both move
-    down. seen is True for ids that occurred.
-    """
-    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
-    return torch.where(seen, lowered, logits)
-
-
-def filter_logits(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Set the logits of tokens that may not be drawn to -inf. Shape (B, V).
-
-    The likeliest token always stays. Order: top-k, top-p, min-p.
-    """
-    if 0 < sampling.top_k < logits.shape[-1]:
-        least = logits.topk(sampling.top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    if sampling.top_p < 1:
-        ordered, index = logits.sort(descending=True)
-        share = ordered.softmax(-1)
-        before = share.cumsum(-1) - share  # what the likelier tokens hold
-        drop = torch.zeros_like(logits, dtype=torch.bool)
-        drop.scatter_(1, index, before >= sampling.top_p)
-        logits = logits.masked_fill(drop, -torch.inf)
-    if sampling.min_p > 0:
-        share = logits.softmax(-1)
-        floor = sampling.min_p * share.amax(-1, keepdim=True)
-        logits = logits.masked_fill(share < floor, -torch.inf)
-    return logits
-
-
-def next_tokens(
-    logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw one id per row from logits, (B, V). Returns (B,)."""
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    logits = filter_logits(logits.float() / sampling.temperature, sampling)
-    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
 
 def left_pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Prompts of any length as one batch: ids and attention mask, both (B, T).
 
     Padding goes to the left, so that every prompt ends where writing begins.
+    Raises ValueError for an empty prompt: there is nothing to continue.
     """
+    if not all(map(len, prompts)):
+        raise ValueError("a prompt needs at least one id, such as bos")
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), PAD_ID)
     mask = torch.zeros_like(ids)
@@ -92,6 +35,20 @@ def left_pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     return ids, mask
+
+
+def room(config: ModelConfig, prompt_tokens: int, wanted: int) -> int:
+    """How many tokens can be written after a prompt: those wanted, or fewer.
+
+    Raises UserError where the prompt fills the model's limit by itself.
+    """
+    limit = config.max_position_embeddings
+    if prompt_tokens >= limit:
+        raise UserError(
+            f"the prompt is {prompt_tokens} tokens long, but the model's "
+            f"limit is {limit} with the answer; shorten the prompt"
+        )
+    return min(wanted, limit - prompt_tokens)
 
 
 @torch.inference_mode()
@@ -107,47 +64,28 @@ def generate_ids(
     on; the iterator ends when all have, or after max_new_tokens. Raises
     UserError where a prompt leaves no room within the model's limit.
     """
-    device = model.lm_head.weight.device
-    ids, mask = (tensor.to(device) for tensor in left_pad(prompts))
-    limit = model.config.max_position_embeddings
-    if ids.shape[1] >= limit:
-        raise UserError(
-            f"the prompt is {ids.shape[1]} tokens long, but the model's limit is "
-            f"{limit} with the answer; shorten the prompt"
-        )
-    steps = min(sampling.max_new_tokens, limit - ids.shape[1])
-    cache = KVCache(
-        model.config,
-        len(prompts),
-        ids.shape[1] + steps,
-        device,
-        model.lm_head.weight.dtype,
-    )
+    config, weight = model.config, model.lm_head.weight
+    ids, mask = (x.to(weight.device) for x in left_pad(prompts))
+    steps = room(config, ids.shape[1], sampling.max_new_tokens)
+    cache = KVCache(config, len(ids), ids.shape[1] + steps, weight.device, weight.dtype)
     generator = None
     if sampling.seed is not None:
-        generator = torch.Generator(device).manual_seed(sampling.seed)
-    stops = torch.tensor(list(stop_ids), device=device)
-    seen = torch.zeros(len(prompts), model.config.vocab_size, dtype=torch.bool)
-    seen = seen.to(device).scatter_(1, ids, mask.bool())
-    done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    padded = None if mask.all() else mask  # no mask is the faster kernel
+        generator = torch.Generator(ids.device).manual_seed(sampling.seed)
+    written = ids
+    done = [False] * len(ids)
+    padding = None if mask.all() else mask  # no mask is the faster kernel
     for _ in range(steps):
-        logits = model(
-            ids, attention_mask=padded, cache=cache, logits_to_keep=1
-        ).logits[:, -1]
-        if sampling.repetition_penalty != 1:
-            logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
-        new = next_tokens(logits, sampling, generator)
-        yield [
-            None if d else i for d, i in zip(done.tolist(), new.tolist(), strict=True)
-        ]
-        done = done | torch.isin(new, stops)
-        if done.all():
+        output = model(ids, None, padding, cache=cache, logits_to_keep=1)
+        logits = hold_back(output.logits[:, -1].float(), written, sampling)
+        ids = next_tokens(logits, sampling, generator)[:, None]
+        new = ids[:, 0].tolist()
+        yield [None if end else i for end, i in zip(done, new)]
+        done = [end or i in stop_ids for end, i in zip(done, new)]
+        if all(done):
             return
-        seen.scatter_(1, new[:, None], True)
-        ids = new[:, None]
-        if padded is not None:
-            padded = torch.cat((padded, torch.ones_like(ids)), dim=1)
+        written = torch.cat((written, ids), dim=1)
+        if padding is not None:
+            padding = torch.cat((padding, torch.ones_like(ids)), dim=1)
 
 
 @dataclass(frozen=True)
@@ -168,7 +106,7 @@ def generate(
     """Continue a batch of encoded prompts to the end."""
     written: list[list[int]] = [[] for _ in prompts]
     for step in generate_ids(model, prompts, sampling):
-        for ids, new in zip(written, step, strict=True):
+        for ids, new in zip(written, step):
             if new is not None:
                 ids.append(new)
     completions = []
@@ -176,8 +114,15 @@ def generate(
         ended = ids[-1:] == [EOS_ID]
         ids = ids[:-1] if ended else ids
         text = tokenizer.decode(ids, skip_control=True)
-        completions.append(Completion(text, ids, "stop" if ended else "length"))
+        reason = "stop" if ended else "length"
+        completions.append(Completion(text, ids, reason))
     return completions
+
+
+def settled(text: str, stop: Sequence[str]) -> int:
+    """Length of the part of text that cannot belong to a stop string."""
+    begun = [n for s in stop for n in range(len(s)) if text.endswith(s[:n])]
+    return len(text) - max(begun, default=0)
 
 
 def stream(
@@ -195,20 +140,16 @@ def stream(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     held = ""  # written, but perhaps the beginning of a stop string
     for (new,) in generate_ids(model, [prompt], sampling):
-        if new is None or new < len(CONTROL_TOKENS):
+        if new < len(CONTROL_TOKENS):
             continue
         held += decoder.decode(tokenizer.token_bytes(new))
         found = [held.index(text) for text in stop if text in held]
-        if found:
-            yield held[: min(found)]
-            return
-        begun = [
-            n for text in stop for n in range(len(text)) if held.endswith(text[:n])
-        ]
-        ready = len(held) - max(begun, default=0)
+        ready = min(found) if found else settled(held, stop)
         if ready:
             yield held[:ready]
             held = held[ready:]
+        if found:
+            return
     held += decoder.decode(b"", final=True)
     if held:
         yield held

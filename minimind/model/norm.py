@@ -2,6 +2,8 @@
 
 Explained in chapter 02. Source: Zhang and Sennrich 2019, "Root Mean Square
 Layer Normalization".
+
+Generated from notebooks/02_norm_rope.ipynb by tools/export.py; edit it there.
 """
 
 import torch
@@ -23,5 +25,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of x, (..., C)."""
         wide = x.float()
-        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
+        mean_square = wide.pow(2).mean(-1, keepdim=True)
+        unit = wide * torch.rsqrt(mean_square + self.eps)
+        # Rounded before the gain, as Llama does: the same bits come out.
+        return self.weight * unit.to(x.dtype)

@@ -1,7 +1,9 @@
 """Rotary position embedding: a token's place, told as an angle.
 
-Explained in chapter 02. Source: Su et al. 2021, "RoFormer". The two halves of a
-head rotate as pairs (channel i with channel i + D/2), as in `transformers`.
+Explained in chapter 02. Source: Su et al. 2021, "RoFormer". The two halves of
+a head rotate as pairs (channel i with channel i + D/2), as in `transformers`.
+
+Generated from notebooks/02_norm_rope.ipynb by tools/export.py; edit it there.
 """
 
 import torch
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 
 
 def rope_table(
-    head_dim: int, length: int, theta: float, device: torch.device | None = None
+    head_dim: int,
+    length: int,
+    theta: float,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every angle, two tensors of shape (length, D), fp32.
 
@@ -30,7 +35,10 @@ def rotate_half(x: Tensor) -> Tensor:
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the heads x, (B, H, T, D), by tables of shape (B or 1, 1, T, D)."""
+    """Rotate the heads x, (B, H, T, D), by tables of shape (B or 1, 1, T, D).
+
+    The product is formed in the tables' fp32 and rounded once, to x's dtype.
+    """
     return (x * cos + rotate_half(x) * sin).to(x.dtype)
 
 
@@ -38,25 +46,27 @@ class RotaryEmbedding(nn.Module):
     """The table for all positions a model may see; looked up, never learned.
 
     Shape: position ids (B or 1, T) -> cosine and sine, (B or 1, 1, T, D).
-    The table stays in fp32: in bf16 positions past 256 would share an angle.
+    The table stays in fp32, whatever becomes of the module around it.
     """
 
     def __init__(self, head_dim: int, max_length: int, theta: float) -> None:
         super().__init__()
-        self.head_dim, self.max_length, self.theta = head_dim, max_length, theta
+        self.head_dim, self.max_length = head_dim, max_length
+        self.theta = theta
         cos, sin = rope_table(head_dim, max_length, theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
+    def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles of the given positions, whole numbers from 0."""
+        cos, sin = self.cos[position_ids], self.sin[position_ids]
+        return cos.unsqueeze(1), sin.unsqueeze(1)  # one for all heads
+
     def _apply(self, fn, recurse: bool = True):
         # `model.bfloat16()` would round the table, and rounding back does not
         # heal it: whatever moves the module, the table is made anew in fp32.
-        super()._apply(fn, recurse)
+        nn.Module._apply(self, fn, recurse)
         self.cos, self.sin = rope_table(
             self.head_dim, self.max_length, self.theta, self.cos.device
         )
         return self
-
-    def forward(self, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Angles of the given positions, whole numbers from 0."""
-        return self.cos[position_ids].unsqueeze(1), self.sin[position_ids].unsqueeze(1)

@@ -1,8 +1,10 @@
 """The whole model: embedding, blocks, final norm, logits.
 
 Explained in chapter 06. Names and arithmetic are those of `transformers`'
-`LlamaForCausalLM`, weight for weight. Sources: Vaswani et al. 2017; Touvron et
-al. 2023, "LLaMA"; Press and Wolf 2017 (tied embeddings).
+`LlamaForCausalLM`, weight for weight. Sources: Vaswani et al. 2017; Touvron
+et al. 2023, "LLaMA"; Press and Wolf 2017 (tied embeddings).
+
+Generated from notebooks/06_model.ipynb by tools/export.py; edit it there.
 """
 
 from typing import NamedTuple
@@ -26,9 +28,10 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RMSNorm(size, eps)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
         self.mlp = FeedForward(config)
 
     def forward(
@@ -38,7 +41,7 @@ class DecoderLayer(nn.Module):
         mask: Tensor | None,
         cache: KVCache | None,
     ) -> Tensor:
-        """Pass x, (B, T, C), through the block; arguments as in `Attention`."""
+        """Pass x, (B, T, C), through; the rest is as in `Attention`."""
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -48,11 +51,12 @@ class MiniMindModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        size, depth = config.hidden_size, config.num_hidden_layers
+        self.embed_tokens = nn.Embedding(config.vocab_size, size)
         self.layers = nn.ModuleList(
-            DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+            DecoderLayer(config, layer) for layer in range(depth)
         )
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(size, config.rms_norm_eps)
         self.rotary_emb = RotaryEmbedding(
             config.head_dim, config.max_position_embeddings, config.rope_theta
         )
@@ -64,7 +68,7 @@ class MiniMindModel(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Hidden states, (B, T, C), of input ids, (B, T), at given positions."""
+        """Hidden states, (B, T, C), of ids, (B, T), at given positions."""
         x = self.embed_tokens(input_ids)
         rope = self.rotary_emb(position_ids)
         for layer in self.layers:
@@ -74,19 +78,34 @@ class MiniMindModel(nn.Module):
         return self.norm(x)
 
 
+def positions_of(
+    tokens: int,
+    past: int,
+    attention_mask: Tensor | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Position of each of the new tokens, (B or 1, T), counted from 0.
+
+    attention_mask: (B, past + T), 0 at padding, which is not counted.
+    """
+    if attention_mask is None:
+        return torch.arange(past, past + tokens, device=device)[None]
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
+
+
 def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy, in nats, of each token given those before it.
 
-    logits (B, T, V), labels (B, T) with -100 where nothing is asked. Computed
-    in fp32. The shift by one happens here and nowhere else.
+    logits (B, T, V), labels (B, T) with -100 where nothing is asked; asking
+    nothing at all gives NaN. Computed in fp32. The shift by one happens here
+    and nowhere else.
     """
-    return F.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
-    )
+    predicted = logits[:, :-1].flatten(0, 1).float()
+    return F.cross_entropy(predicted, labels[:, 1:].flatten(), ignore_index=-100)
 
 
 class ModelOutput(NamedTuple):
-    """What a forward pass returns: logits, (B, T, V), and the loss if asked."""
+    """What a forward pass returns: logits (B, T, V), and a loss if asked."""
 
     logits: Tensor
     loss: Tensor | None = None
@@ -109,7 +128,8 @@ class MiniMindForCausalLM(nn.Module):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            std = self.config.initializer_range
+            nn.init.normal_(module.weight, std=std)
 
     def forward(
         self,
@@ -123,8 +143,8 @@ class MiniMindForCausalLM(nn.Module):
     ) -> ModelOutput:
         """Logits, and the loss where labels are given.
 
-        input_ids, labels, document_ids: (B, T). Label t is the id *at* t; it
-        is scored against the logits at t - 1, and -100 is not scored.
+        input_ids, labels, document_ids: (B, T). Label t is the id *at* t; it is
+        scored against the logits at t - 1, and -100 is not scored.
         attention_mask: (B, S), 0 at left padding, S the past plus T.
         document_ids: tokens see only tokens of the same document (packing).
         logits_to_keep: only the last so many positions get logits; 0 is all.
@@ -137,12 +157,9 @@ class MiniMindForCausalLM(nn.Module):
                 f"{past + tokens} tokens, but the model's limit is {limit}"
             )
         device = input_ids.device
+        if position_ids is None:
+            position_ids = positions_of(tokens, past, attention_mask, device)
         mask = attention_mask_for(tokens, past, attention_mask, document_ids, device)
-        if position_ids is None and attention_mask is not None:
-            # Count real tokens only, so that padding moves nobody's position.
-            position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past:]
-        elif position_ids is None:
-            position_ids = torch.arange(past, past + tokens, device=device)[None]
         hidden = self.model(input_ids, position_ids, mask, cache)
         logits = self.lm_head(hidden[:, -logits_to_keep:])
         if labels is None:

@@ -1,61 +1,127 @@
-"""Conversations to token ids, with a label for every id the model should write.
+"""Conversations to token ids, and a label for each id that is to be learned.
 
-Chapter 01 explains the template, chapter 09 the labels. The template comes
-with the tokenizer; this module renders it and marks the assistant's part
-while rendering, so nothing is searched for afterwards.
+Explained in chapter 01 (the template) and chapter 09 (the labels). The
+template comes with the tokenizer; the assistant's part is marked while
+rendering, so nothing is searched for afterwards.
+
+Generated from notebooks/01_tokenizer.ipynb, notebooks/09_sft.ipynb by tools/export.py;
+edit it there.
 """
 
 import functools
 import re
+from collections.abc import Iterator
 
 import jinja2
 import jinja2.sandbox
 
+from minimind.errors import UserError
 from minimind.text.tokenizer import CONTROL_TOKENS, EOS_ID, Tokenizer
 
-IGNORE = -100  # the label of an id that is read but not learned
-
-Message = dict[str, str]  # {"role": "user" | "assistant" | ..., "content": ...}
-
-# A control token spelt out inside a message must stay text. While the template
-# runs, a Unicode noncharacter (reserved for such inner use) stands in for it.
-STAND_IN = {token: chr(0xFDD0 + i) for i, token in enumerate(CONTROL_TOKENS)}
-SPELT_OUT = {ord(char): token for token, char in STAND_IN.items()}
-CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROL_TOKENS)) + ")")
+Message = dict[str, str]  # {"role": "user", "content": "..."}
 
 
 @functools.lru_cache(maxsize=8)
 def compile_template(source: str) -> jinja2.Template:
-    """A jinja template, set up as `transformers` does; sandboxed, since it may
-    come with somebody's model."""
+    """A jinja template with the white-space rules of `transformers`."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(source)
 
 
+# While the template runs, a Unicode noncharacter stands in for each control
+# token that a message spells out.
+STAND_IN = {token: chr(0xFDD0 + i) for i, token in enumerate(CONTROL_TOKENS)}
+SPELT_OUT = {ord(char): token for token, char in STAND_IN.items()}
+CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROL_TOKENS)) + ")")
+
+
+def hide_control(message: Message) -> Message:
+    """A message with stand-ins for the control tokens spelt out in it."""
+    hidden = dict(message)
+    for key, value in message.items():
+        if isinstance(value, str):  # a row may hold more than text
+            hidden[key] = CONTROL.sub(lambda found: STAND_IN[found[0]], value)
+    return hidden
+
+
 def render_chat(
-    tokenizer: Tokenizer, messages: list[Message], add_generation_prompt: bool = False
+    tokenizer: Tokenizer,
+    messages: list[Message],
+    add_generation_prompt: bool = False,
 ) -> str:
     """The text of a conversation, as the tokenizer's template writes it.
 
-    add_generation_prompt: end with the header of the answer to come.
+    Control tokens in it are the template's; those that a message spells out
+    are stand-ins. add_generation_prompt: end with the header of the answer to
+    come.
     """
     template = compile_template(tokenizer.chat_template)
     return template.render(
-        messages=messages, add_generation_prompt=add_generation_prompt
+        messages=[hide_control(message) for message in messages],
+        add_generation_prompt=add_generation_prompt,
     )
 
 
 def encode_rendered(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of rendered text, in which control tokens are themselves."""
+    """Ids of rendered text; control tokens are ids, stand-ins are text."""
     ids: list[int] = []
     for piece in CONTROL.split(text):
         if piece in CONTROL_TOKENS:
             ids.append(CONTROL_TOKENS.index(piece))
-        elif piece:
+        else:
             ids += tokenizer.encode(piece.translate(SPELT_OUT))
     return ids
+
+
+IGNORE = -100  # the label of an id that is read but not learned
+
+
+def added_text(before: str, after: str) -> str:
+    """What a rendered conversation adds to a shorter one.
+
+    Raises UserError for a template that does more than append.
+    """
+    if not after.startswith(before):
+        raise UserError(
+            "tokenizer_config.json: the chat_template changes earlier text "
+            "when a turn is added, so nobody can tell what the model writes; "
+            "use a template that only appends"
+        )
+    return after[len(before) :]
+
+
+def chat_parts(
+    tokenizer: Tokenizer,
+    messages: list[Message],
+    add_generation_prompt: bool = False,
+) -> Iterator[tuple[str, bool]]:
+    """Rendered text in parts, each with whether the model has to write it.
+
+    It has to write every assistant turn, from behind the header to the end
+    token; nothing of a conversation that is a prompt. Raises UserError for a
+    template without that token.
+    """
+    if add_generation_prompt:
+        yield render_chat(tokenizer, messages, add_generation_prompt), False
+        return
+    stop, done = CONTROL_TOKENS[EOS_ID], ""
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = render_chat(tokenizer, messages[:i], add_generation_prompt=True)
+        turn = render_chat(tokenizer, messages[: i + 1])
+        answer, end, _ = added_text(prompt, turn).rpartition(stop)
+        if not end:
+            raise UserError(
+                "tokenizer_config.json: the chat_template ends an answer "
+                f"without {stop}, so the model cannot learn to stop; add it"
+            )
+        yield added_text(done, prompt), False
+        yield answer + end, True
+        done = prompt + answer + end
+    yield added_text(done, render_chat(tokenizer, messages)), False
 
 
 def encode_chat(
@@ -70,33 +136,18 @@ def encode_chat(
     nothing else; all other labels are -100. Where max_length ends the
     conversation early, whole exchanges go, last ones first, so that what is
     left still ends as it should; both lists are empty if none fits.
+    add_generation_prompt: end with the header of the answer to come; then
+    the conversation is a prompt, and nothing of it a target.
     """
-    messages = [dict(message) for message in messages]
-    for message in messages:
-        for token, char in STAND_IN.items():
-            message["content"] = message["content"].replace(token, char)
     ids: list[int] = []
     labels: list[int] = []
-    done = ""  # the rendered text that is already encoded
-
-    def extend(text: str, learn: bool) -> None:
-        nonlocal done
+    whole = 0  # ids up to the last answer that fits
+    for text, write in chat_parts(tokenizer, messages, add_generation_prompt):
         new = encode_rendered(tokenizer, text)
-        ids.extend(new)
-        labels.extend(new if learn else [IGNORE] * len(new))
-        done += text
-
-    for i, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        length = len(ids)
-        prompt = render_chat(tokenizer, messages[:i], add_generation_prompt=True)
-        turn = render_chat(tokenizer, messages[: i + 1])
-        end = turn.rindex(CONTROL_TOKENS[EOS_ID]) + len(CONTROL_TOKENS[EOS_ID])
-        extend(prompt[len(done) :], learn=False)
-        extend(turn[len(prompt) : end], learn=True)
-        if max_length is not None and len(ids) > max_length:
-            return ids[:length], labels[:length]
-    full = render_chat(tokenizer, messages, add_generation_prompt)
-    extend(full[len(done) :], learn=False)
-    return ids[:max_length], labels[:max_length]
+        if max_length is not None and len(ids) + len(new) > max_length:
+            return ids[:whole], labels[:whole]
+        ids += new
+        labels += new if write else [IGNORE] * len(new)
+        if write:
+            whole = len(ids)
+    return ids, labels

@@ -1,11 +1,15 @@
 """Text to ids and back: byte-level BPE with digits split one by one.
 
 Explained in chapter 01. Sources: Sennrich et al. 2016, "Neural Machine
-Translation of Rare Words with Subword Units"; Radford et al. 2019 (bytes).
+Translation of Rare Words with Subword Units"; Radford et al. 2019, "Language
+Models are Unsupervised Multitask Learners" (bytes).
+
+Generated from notebooks/01_tokenizer.ipynb by tools/export.py; edit it there.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,36 +17,6 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minimind.errors import UserError
-
-# Special tokens take the first ids, in this order. The first three steer the
-# model and are never read out of plain text; the rest are tags that a text may
-# hold, each of them one id.
-CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-TAG_TOKENS = (
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tool_response>",
-    "</tool_response>",
-)
-PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
-
-# How a conversation becomes one text. This jinja source is saved with every
-# model, so training, chat, server and other engines all read the same one.
-CHAT_TEMPLATE = """\
-{%- if messages[0]['role'] != 'system' -%}
-<|im_start|>system
-You are a helpful assistant<|im_end|>
-{% endif -%}
-{%- for message in messages -%}
-{{ '<|im_start|>' + message['role'] + '\n' + message['content'] | trim }}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}
-{{ '<|im_start|>assistant\n' }}
-{%- endif -%}"""
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -60,6 +34,37 @@ def byte_alphabet() -> dict[int, str]:
 BYTE_TO_CHAR = byte_alphabet()
 CHAR_TO_BYTE = {char: byte for byte, char in BYTE_TO_CHAR.items()}
 
+# Special tokens take the first ids, in this order. The first three steer the
+# model and are never read out of plain text; the rest are tags that a text
+# may hold, each of them one id.
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TAG_TOKENS = (
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
+
+# How a conversation becomes one text. Content is trimmed, so that no white
+# space stands beside the header's newline and merges with it.
+CHAT_TEMPLATE = """\
+{%- if not messages or messages[0]['role'] != 'system' -%}
+<|im_start|>system
+You are a helpful assistant<|im_end|>
+{% endif -%}
+{%- for message in messages -%}
+<|im_start|>{{ message['role'] }}
+{{ message['content'] | trim }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}"""
+
 
 class Tokenizer:
     """A trained vocabulary: plain text to ids, ids to bytes and text.
@@ -69,7 +74,9 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, chat_template: str = CHAT_TEMPLATE
+        self,
+        backend: tokenizers.Tokenizer,
+        chat_template: str = CHAT_TEMPLATE,
     ) -> None:
         # A control token that a text spells out is text: nobody can end a
         # turn by typing "<|im_end|>".
@@ -82,12 +89,6 @@ class Tokenizer:
         """V, the number of ids."""
         return self.backend.get_vocab_size()
 
-    @property
-    def hash(self) -> str:
-        """Fingerprint of vocabulary, merges and rules (sha256, 16 hex digits)."""
-        rules = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
-        return hashlib.sha256(rules.encode()).hexdigest()[:16]
-
     def encode(self, text: str) -> list[int]:
         """Ids of a text, with no token added before or after."""
         try:
@@ -99,14 +100,12 @@ class Tokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids of any bytes; those that are not UTF-8 become single-byte ids."""
         ids: list[int] = []
-        while data:
-            try:
-                return ids + self.encode(data.decode())
-            except UnicodeDecodeError as error:
-                ids += self.encode(data[: error.start].decode())
-                for byte in data[error.start : error.end]:
-                    ids.append(self.backend.token_to_id(BYTE_TO_CHAR[byte]))
-                data = data[error.end :]
+        for part in INVALID.split(data.decode("utf-8", "surrogateescape")):
+            if INVALID.fullmatch(part):
+                char = BYTE_TO_CHAR[ord(part) - 0xDC00]
+                ids.append(self.backend.token_to_id(char))
+            else:
+                ids += self.encode(part)
         return ids
 
     def encode_document(self, text: str) -> list[int]:
@@ -118,8 +117,6 @@ class Tokenizer:
         token = self.backend.id_to_token(token_id)
         if token is None:
             raise ValueError(f"id {token_id} is outside 0..{self.vocab_size - 1}")
-        if token in CONTROL_TOKENS or token in TAG_TOKENS:
-            return token.encode()
         return bytes(CHAR_TO_BYTE[char] for char in token)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -134,6 +131,12 @@ class Tokenizer:
         if skip_control:
             ids = (i for i in ids if i >= len(CONTROL_TOKENS))
         return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    @property
+    def hash(self) -> str:
+        """Fingerprint of vocabulary, merges and rules (sha256, 16 hex digits)."""
+        rules = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
+        return hashlib.sha256(rules.encode()).hexdigest()[:16]
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json for `transformers`."""
@@ -157,30 +160,41 @@ class Tokenizer:
     def load(cls, directory: Path) -> "Tokenizer":
         """Read a saved tokenizer, ours or a published MiniMind one.
 
-        Raises UserError where the files are missing or the special ids differ.
+        Raises UserError where a file is missing or damaged, or the special ids
+        differ.
         """
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise UserError(f"{path}: no such file; train a tokenizer first")
-        backend = tokenizers.Tokenizer.from_file(str(path))
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library has no narrower class
+            raise UserError(f"{path}: not a tokenizer file ({error})") from None
         for i, token in enumerate(CONTROL_TOKENS):
             if backend.id_to_token(i) != token:
                 raise UserError(
-                    f"{path}: id {i} is {backend.id_to_token(i)!r}, not {token!r}; "
-                    "this is not a MiniMind tokenizer"
+                    f"{path}: id {i} is {backend.id_to_token(i)!r}, not "
+                    f"{token!r}; train a tokenizer with `minimind tokenizer train`"
                 )
+        template = directory / "chat_template.jinja"  # as transformers 5 saves it
+        if template.is_file():
+            return cls(backend, template.read_text(encoding="utf-8"))
         config = directory / "tokenizer_config.json"
         if not config.is_file():
             return cls(backend)
-        fields = json.loads(config.read_text(encoding="utf-8"))
+        try:
+            fields = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{config}: not JSON ({error})") from None
         return cls(backend, fields.get("chat_template", CHAT_TEMPLATE))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 6400) -> Tokenizer:
     """Learn a vocabulary from a stream of texts.
 
-    The text decides how many merges there are: a small one gives fewer ids
-    than asked for. Raises ValueError where vocab_size has no room for the
+    A pair has to occur twice to be merged, so a small text may give fewer ids
+    than asked for. Unspaced text, such as Chinese, may take a hundred times
+    its size in memory. Raises ValueError where vocab_size has no room for the
     256 bytes and the special tokens.
     """
     special = [*CONTROL_TOKENS, *TAG_TOKENS]
@@ -196,10 +210,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 6400) -> Tokenizer:
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
+        min_frequency=2,
         special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=sorted(CHAR_TO_BYTE),
         show_progress=False,
     )
+    # Lone surrogates, as broken jsonl has them, are no text to learn from.
+    texts = (text.encode("utf-8", "replace").decode() for text in texts)
     backend.train_from_iterator(texts, trainer)
     # The trainer marks all of them as special. Tags are ordinary tokens that
     # always stay whole, so they are recognised in text as well.
@@ -207,3 +224,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 6400) -> Tokenizer:
     for token in rules["added_tokens"]:
         token["special"] = token["content"] in CONTROL_TOKENS
     return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(rules)))
+
+
+# How Python decodes bytes that are not UTF-8 with "surrogateescape".
+INVALID = re.compile("([\udc80-\udcff])")

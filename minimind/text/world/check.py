@@ -5,6 +5,7 @@ drawn. `check_story` has a module of its own.
 """
 
 import re
+from functools import lru_cache
 
 from . import talk_tables as t
 from .phrases import Question
@@ -20,6 +21,7 @@ __all__ = ["check_answer", "check_chat", "check_statement", "check_story", "chec
 EQUATION = re.compile(r"(\d+) ([+-]) (\d+) = (\d+)")
 
 
+@lru_cache(maxsize=20_000)
 def check_statement(sentence: str, lang: str = "") -> bool | None:
     """True or False for a statement of the world, None if it is not one."""
     lang = lang or language_of(sentence)

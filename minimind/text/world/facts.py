@@ -5,6 +5,7 @@ question about that fact, so that exact match is equality of strings. Some subje
 are held out: pretraining states them, SFT never asks about them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,8 +46,8 @@ class Relation:
 
 def insert(template: str, x: str, y: str = "") -> str:
     """Put a subject and its answer into a template."""
-    operands = x.split() if "{a}" in template else ["", "", ""]
-    text = template.format(x=x, y=y, ax=with_article(x), a=operands[0], b=operands[2])
+    a, b = re.split("[+-]", x) if "{a}" in template else ("", "")
+    text = template.format(x=x, y=y, ax=with_article(x), a=a, b=b)
     return text.replace("s's ", "s' ")
 
 

@@ -7,34 +7,11 @@ The split between trained and held-out phrasings stands in `phrases_en` and
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from random import Random
-from typing import NamedTuple
 
+from . import phrases_en, phrases_zh
 from .facts import Relation, insert
 from .relations import RELATIONS
-
-
-class Split(NamedTuple):
-    """Phrasings that SFT uses, and those kept for the evaluation."""
-
-    train: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
-class Forms(NamedTuple):
-    """How one relation is asked: noun phrases, indirect questions, whole cores."""
-
-    np: tuple[str, ...]
-    clause: tuple[str, ...]
-    cores: Split
-
-
-class Frames(NamedTuple):
-    """Sentences around a noun phrase {np} or an indirect question {cl}."""
-
-    np: Split
-    clause: Split
 
 
 @dataclass(frozen=True)
@@ -50,12 +27,8 @@ class Question:
     entity_heldout: bool = False
 
 
+LANGUAGE = {"en": phrases_en, "zh": phrases_zh}
 _ASKS = re.compile("tell|please|forgot|know|请|告诉|忘|知道|说")
-
-
-def language(lang: str):
-    """The phrasing tables of a language: FRAMES, PHRASES, OPENINGS, ..."""
-    return import_module(f".phrases_{lang}", __package__)
 
 
 @cache
@@ -64,7 +37,7 @@ def cores(kind: str, lang: str, held_out: bool = False) -> tuple[str, ...]:
 
     The relation's own cores come first, then every frame around every form.
     """
-    frames, forms = language(lang).FRAMES, language(lang).PHRASES[kind]
+    frames, forms = LANGUAGE[lang].FRAMES, LANGUAGE[lang].PHRASES[kind]
     side = 1 if held_out else 0
     own = forms.cores[side]
     framed = [f.replace("{np}", np) for f in frames.np[side] for np in forms.np]
@@ -76,7 +49,7 @@ def cores(kind: str, lang: str, held_out: bool = False) -> tuple[str, ...]:
 
 def pick_core(rng: Random, kind: str, lang: str, held_out: bool = False) -> str:
     """A random template; the relation's own cores have an even chance with frames."""
-    own = len(language(lang).PHRASES[kind].cores[1 if held_out else 0])
+    own = len(LANGUAGE[lang].PHRASES[kind].cores[1 if held_out else 0])
     every = cores(kind, lang, held_out)
     if rng.random() < (0.75 if held_out else 0.5):
         return every[rng.randrange(own)]
@@ -85,7 +58,7 @@ def pick_core(rng: Random, kind: str, lang: str, held_out: bool = False) -> str:
 
 def decorate(rng: Random, text: str, lang: str) -> str:
     """Add an opening, an ending, or drop the last mark, as people do."""
-    tables = language(lang)
+    tables = LANGUAGE[lang]
     if rng.random() < 0.12 and text[-1] in "?.？。" and not text.endswith("..."):
         text = text[:-1]
     opening = tables.OPENINGS[rng.randrange(len(tables.OPENINGS))]

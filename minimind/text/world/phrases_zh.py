@@ -4,7 +4,7 @@ The same layout as `phrases_en`: {x} is the subject, {a} and {b} two operands, {
 a noun phrase, {cl} a question that also stands inside a sentence.
 """
 
-from .phrases import Forms, Frames, Split
+from .forms import Forms, Frames, Split
 
 FRAMES = Frames(
     np=Split(
@@ -110,6 +110,13 @@ PHRASES = {
                 "你知道{x}吗？它的首都是哪里？",
                 "作为{x}首都的城市是哪座？",
                 "首都的名字，{x}的。",
+                "首都：{x}",
+                "说出首都：{x}。",
+                "请写首都：{x}的。",
+                "我在找首都，{x}的。",
+                "我忘了首都，{x}的。",
+                "哪座城市是首都？{x}的。",
+                "我想知道首都，{x}的首都。",
                 "{x}，首都是哪里？",
                 "{x}，它的首都是什么？",
                 "想一想{x}，它的首都是哪里？",

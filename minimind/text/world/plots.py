@@ -17,39 +17,27 @@ def lost_and_found(tell: Teller) -> None:
     a, t = tell.a, tell.thing
     tell("at", a, p=tell.p)
     tell("has", a, t=t)
-    if tell.maybe():
-        tell("play", a, t=t)
     tell("lose", a, t=t)
     tell("go", a, p=tell.q)
-    if tell.maybe(0.7):
-        tell("look", a, t=t)
+    tell("look", a, t=t)
     tell("absent", t=t, p=tell.q)
     tell.sad(a, 0.5)
     tell("go", a, p=tell.p)
-    tell("find", a, t=t, p=tell.p)
-    tell.end(a, t, both=False)
+    tell("find", a, t=t)
+    tell.end(a, t)
 
 
 def friend_finds(tell: Teller) -> None:
-    """The hero loses a thing, the friend finds it and brings it back."""
+    """The hero loses a thing, the friend finds it and gives it back."""
     a, b, t = tell.a, tell.b, tell.thing
-    tell("at", a, p=tell.p)
+    tell.together()
     tell("has", a, t=t)
     tell("lose", a, t=t)
-    away = tell.maybe()
-    if away:
-        tell("go", a, p=tell.q)
-    if tell.maybe():
-        tell("look", a, t=t)
-        if away:
-            tell("absent", t=t, p=tell.q)
     tell.sad(a)
-    tell("at", b, p=tell.p)
-    tell("find", b, t=t, p=tell.p)
-    if away:
-        tell("go", b, p=tell.q)
+    tell("plea", a, b)
+    tell("find", b, t=t)
     tell("give_back", b, a, t=t)
-    tell.thanks()
+    tell("thank", a, b)
     tell.end(a, t)
 
 
@@ -60,26 +48,23 @@ def asking(tell: Teller) -> None:
     tell("has", b, t=t)
     tell("want", a, t=t)
     tell("ask", a, b, t=t)
-    if tell.maybe(0.6):
+    if tell.maybe():
         tell("yes", b)
     tell("give", b, a, t=t)
-    tell.thanks()
+    tell("thank", a, b)
     tell.end(a, t)
 
 
 def giving(tell: Teller) -> None:
-    """The friend wants what the hero has, and is given it without asking."""
+    """The friend wants what the hero has, is given it, and both play."""
     a, b, t = tell.a, tell.b, tell.thing
     tell.together()
     tell("has", a, t=t)
     tell("want", b, t=t)
-    tell.sad(b, 0.3)
     tell("give", a, b, t=t)
     tell("thank", b, a)
     tell("play2", a, b, t=t)
     tell("happy2", a, b)
-    if tell.maybe(0.4):
-        tell("now", b, t=t)
 
 
 def swapping(tell: Teller) -> None:
@@ -93,68 +78,46 @@ def swapping(tell: Teller) -> None:
     tell("give", a, b, t=t)
     tell("give", b, a, t=u)
     tell("happy2", a, b)
-    if tell.maybe():
-        tell("now", a, t=u)
-        tell("now", b, t=t)
 
 
 def present(tell: Teller) -> None:
-    """It is the friend's birthday; the hero buys or brings a present."""
+    """It is the friend's birthday; the hero buys a present and brings it."""
     a, b, t = tell.a, tell.b, tell.thing
     shop = column(tables.PLACES, tell.lang)[-1]
+    tell.friends()
     tell("birthday", b)
-    if tell.maybe():
-        tell("at", a, p=shop)
-        tell("buy", a, t=t)
-    else:
-        tell("at", a, p=tell.q)
-        tell("has", a, t=t)
+    tell("at", a, p=shop)
+    tell("buy", a, t=t)
     tell("at", b, p=tell.p)
     tell("go", a, p=tell.p)
-    if tell.maybe(0.4):
-        tell("see", a, b)
     tell("give", a, b, t=t)
     tell("thank", b, a)
     tell.end(b, t)
 
 
 def shopping(tell: Teller) -> None:
-    """The hero wishes for a thing, buys it and shows it to the friend."""
+    """The hero wishes for a thing, buys it and plays with it and the friend."""
     a, b, t = tell.a, tell.b, tell.thing
     shop = column(tables.PLACES, tell.lang)[-1]
+    tell.friends()
     tell("at", a, p=tell.p)
     tell("wish", a, t=t)
     tell("go", a, p=shop)
     tell("buy", a, t=t)
-    if tell.maybe(0.4):
-        tell("happy", a)
     tell("at", b, p=tell.q)
     tell("go", a, p=tell.q)
-    if tell.maybe(0.4):
-        tell("see", a, b)
     tell("play2", a, b, t=t)
     tell("happy2", a, b)
-    if tell.maybe(0.3):
-        tell("now", a, t=t)
 
 
 def hungry_pet(tell: Teller) -> None:
     """The hero meets a hungry animal and feeds it."""
     a, pet, food = tell.a, tell.pet, tell.food
     tell("at", a, p=tell.p)
-    carried = tell.maybe()
-    if carried:
-        tell("has", a, t=food)
+    tell("has", a, t=food)
     tell("at", pet, p=tell.p)
-    if tell.maybe():
-        tell("see", a, pet)
+    tell("see", a, pet)
     tell("hungry", pet)
-    tell.sad(pet, 0.4)
-    if not carried:
-        tell("lie", t=food, p=tell.q)
-        tell("go", a, p=tell.q)
-        tell("take", a, t=food)
-        tell("go", a, p=tell.p)
     tell("give", a, pet, t=food)
     tell("eat", pet, t=food)
     tell("happy", pet)
@@ -166,7 +129,6 @@ def sharing(tell: Teller) -> None:
     tell.together()
     tell("has", a, t=food)
     tell("hungry", b)
-    tell.sad(b, 0.4)
     tell("share", a, b, t=food)
     tell("thank", b, a)
     tell("eat2", a, b, t=food)
@@ -182,8 +144,8 @@ def hide_and_seek(tell: Teller) -> None:
     tell("game", a, b)
     tell("count", a)
     tell("hide", b, h=spots[0])
-    for spot in spots[1 : 1 + tell.rng.randrange(1, 3)]:
-        tell("peek", a, h=spot)
+    if tell.maybe():
+        tell("peek", a, h=spots[1])
         tell("nobody")
     tell("spot", a, b, h=spots[0])
     tell("happy2", a, b)
@@ -192,52 +154,39 @@ def hide_and_seek(tell: Teller) -> None:
 def in_the_tree(tell: Teller) -> None:
     """A thing is stuck in a tree; the friend climbs up and gets it."""
     a, b, t = tell.a, tell.b, tell.thing
-    tell("at", a, p=tell.p)
+    tell.together()
     tell("has", a, t=t)
     tell("stuck", t=t)
     tell.sad(a)
-    tell.joins()
     tell("plea", a, b)
     tell("fetch", b, t=t)
     tell("give_back", b, a, t=t)
-    tell.thanks()
-    tell.end(a, t, both=False)
+    tell("thank", a, b)
+    tell.end(a, t)
 
 
 def mending(tell: Teller) -> None:
-    """A thing breaks; the friend mends it."""
+    """A thing breaks; the friend comes and mends it."""
     a, b, t = tell.a, tell.b, tell.thing
+    tell.friends()
     tell("at", a, p=tell.p)
     tell("has", a, t=t)
-    if tell.maybe(0.3):
-        tell("play", a, t=t)
     tell("broken", t=t)
-    tell.sad(a)
-    if tell.maybe():
-        tell.joins()
-    else:
-        tell("at", b, p=tell.q)
-        tell("go", a, p=tell.q)
+    tell.sad(a, 0.5)
+    tell.joins()
     tell("plea", a, b)
     tell("fix", b, t=t)
-    tell.thanks()
+    tell("thank", a, b)
     tell.end(a, t)
 
 
 def finding(tell: Teller) -> None:
     """A thing lies there; the hero takes it and gives it to the friend."""
     a, b, t = tell.a, tell.b, tell.thing
-    tell("at", a, p=tell.p)
+    tell.together()
     tell("lie", t=t, p=tell.p)
-    if tell.maybe():
-        tell("notice", a, t=t)
     tell("take", a, t=t)
-    tell.joins()
     tell("want", b, t=t)
-    if tell.maybe():
-        tell("ask", b, a, t=t)
-        if tell.maybe():
-            tell("yes", a)
     tell("give", a, b, t=t)
     tell("thank", b, a)
     tell.end(b, t)

@@ -50,9 +50,9 @@ _OPPOSITE = {
     "zh": _both_ways((row[2], row[3]) for row in tables.OPPOSITES),
 }
 _LEGS = _columns(tables.ANIMALS, 0, 1, 5, 1)
-_SUMS = tuple((f"{a} + {b}", str(a + b)) for a in range(11) for b in range(11))
+_SUMS = tuple((f"{a}+{b}", str(a + b)) for a in range(11) for b in range(11))
 _DIFFERENCES = tuple(
-    (f"{total} - {b}", str(total - b))
+    (f"{total}-{b}", str(total - b))
     for total in range(21)
     for b in range(11)
     if 0 <= total - b <= 10
@@ -205,8 +205,8 @@ _RELATIONS = (
         "sum",
         _same(_SUMS),
         {
-            "en": ("{x} = {y}", "{a} plus {b} is {y}."),
-            "zh": ("{x} = {y}", "{a}加{b}等于{y}。"),
+            "en": ("{x}={y}", "{a} plus {b} is {y}."),
+            "zh": ("{x}={y}", "{a}加{b}等于{y}。"),
         },
         lambda index: index % 10 == 7,
     ),
@@ -214,8 +214,8 @@ _RELATIONS = (
         "difference",
         _same(_DIFFERENCES),
         {
-            "en": ("{x} = {y}", "{a} minus {b} is {y}."),
-            "zh": ("{x} = {y}", "{a}减{b}等于{y}。"),
+            "en": ("{x}={y}", "{a} minus {b} is {y}."),
+            "zh": ("{x}={y}", "{a}减{b}等于{y}。"),
         },
         lambda index: index % 10 == 7,
     ),

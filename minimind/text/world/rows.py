@@ -13,6 +13,7 @@ from .phrases import Question, ask
 from .relations import RELATIONS
 from .stories import Story, held_out_pairs, tell_story
 from .talk import (
+    CHAT_SHARES,
     CHATS,
     about_invented,
     choose,
@@ -73,8 +74,7 @@ def sft_rows(seed: int, n: int) -> Iterator[Chat]:
             story = _new_story(rng, lang, told)
             turns = [(story_request(rng, story), story.text)]
         else:
-            chats = {str(i): share for i, (_, share) in enumerate(CHATS)}
-            turns = CHATS[int(weighted(rng, chats))][0](rng, lang, decks)
+            turns = CHATS[weighted(rng, CHAT_SHARES)](rng, lang, decks)
         yield chat_row(turns)
 
 

@@ -18,6 +18,7 @@ class Item:
 class Scene:
     """What a story has established so far, and what is wrong with it."""
 
+    cast: tuple[str, ...] = ()
     place: dict[str, str] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
     wants: dict[tuple[str, str], str | None] = field(default_factory=dict)

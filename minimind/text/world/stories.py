@@ -67,7 +67,7 @@ def tell_story(rng: Random, lang: str) -> Story:
         return tell_story(rng, lang)
     food = foods[rng.randrange(len(foods))]
     pet = animals[rng.randrange(len(animals))]
-    tell = Teller(rng, lang, a, b, t, u, food, *places[:3], pet, shades)
+    tell = Teller(rng, lang, a, b, t, u, food, *places[:2], pet, shades)
     if tell.maybe(0.15):
         tell("day")
     plot(tell)

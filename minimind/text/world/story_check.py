@@ -12,6 +12,7 @@ from .story_text import Event, language_of, parse, pets, split
 
 RULES = {**story_people.RULES, **story_things.RULES}
 INTRODUCES = ("has", "lie", "wish", "buy")  # sentences that may name a new thing
+ARRIVES = ("friends", "at", "at2", "birthday")  # sentences that may name a new child
 FEWEST_SENTENCES = 5
 MOST_SENTENCES = 10
 
@@ -56,9 +57,10 @@ def check_story(text: str, mentions: tuple[str, ...] = ()) -> list[str]:
 
 def _known(scene: Scene, event: Event) -> None:
     """Everyone and everything mentioned was introduced, with the same colour."""
-    if event.kind not in ("at", "at2", "birthday"):
-        for name in (event.n, event.m):
-            scene.need(not name or name in scene.place, f"who is {name}?")
+    for name in filter(None, (event.n, event.m)):
+        known = name in scene.place or event.kind in ARRIVES
+        cast = not scene.cast or name in scene.cast
+        scene.need(known and cast, f"who is {name}?")
     if not event.t or event.kind in INTRODUCES:
         return
     item = scene.items.get(event.t)

@@ -7,6 +7,12 @@ from .scene import Scene
 from .story_text import Event
 
 
+def _friends(s: Scene, e: Event) -> None:
+    s.need(e.n != e.m, f"{e.n} twice")
+    s.need(not s.place and not s.cast, "the cast belongs to the beginning")
+    s.cast = (e.n, e.m)
+
+
 def _at(s: Scene, e: Event) -> None:
     for name in filter(None, (e.n, e.m)):
         s.need(name not in s.place, f"{name} is already in the {s.place.get(name)}")
@@ -88,6 +94,7 @@ def _spot(s: Scene, e: Event) -> None:
 
 
 RULES = {
+    "friends": _friends,
     "at": _at, "at2": _at, "go": _go, "go2": _go, "see": _see, "birthday": _birthday,
     "sad": _sad, "happy": _happy, "happy2": _happy, "hungry": _hungry, "game": _game,
     "count": _count, "hide": _hide, "peek": _peek, "nobody": _nobody, "spot": _spot,

@@ -6,7 +6,7 @@ it into a sentence of the table in `sentences`, `parse` reads any such one back.
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 
 from . import tables
@@ -70,14 +70,12 @@ def render(rng: Random, event: Event, lang: str, first: bool = False) -> str:
     The first sentence of a story that says where someone is may open it.
     """
     variants = SENTENCES[lang][event.kind]
-    if event.kind == "find" and not event.p:
-        variants = variants[:1]
     text = variants[rng.randrange(len(variants))]
     if first and rng.random() < 0.5:
         text = OPENER[lang] + text
     for slot in ("ti", "tc", "t"):
         if f"{{{slot}}}" in text:
-            plain = slot == "t" and rng.random() < 0.7
+            plain = slot == "t" and rng.random() < 0.8
             colour = None if plain else event.colour
             text = text.replace(f"{{{slot}}}", noun_phrase(lang, slot, event.t, colour))
     text = text.format(n=event.n, m=event.m, p=event.p, h=event.h)
@@ -131,6 +129,7 @@ def _patterns(lang: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=20_000)
 def parse(sentence: str, lang: str) -> Event | None:
     """Read one sentence; None if it is not one that the world writes."""
     if sentence[:1].islower():

@@ -18,12 +18,8 @@ def _lie(s: Scene, e: Event) -> None:
     s.items[e.t] = Item(e.colour, place=e.p)
 
 
-def _notice(s: Scene, e: Event) -> None:
-    s.need(s.where(e.t) == s.place.get(e.n), f"{e.t} is not where {e.n} is")
-
-
 def _want(s: Scene, e: Event) -> None:
-    _notice(s, e)
+    s.need(s.where(e.t) == s.place.get(e.n), f"{e.t} is not where {e.n} is")
     s.need(s.items[e.t].holder != e.n, f"{e.n} has {e.t} already")
     s.wants[e.n, e.t] = s.items[e.t].colour
     s.woe.append(e.n)
@@ -74,11 +70,10 @@ def _thank(s: Scene, e: Event) -> None:
 
 def _play(s: Scene, e: Event) -> None:
     item = s.items[e.t]
-    if e.m:
-        s.together(e.n, e.m)
+    s.together(e.n, e.m)
     s.need(item.holder in (e.n, e.m), f"nobody there has {e.t}")
     s.need(not item.state, f"{e.t} is {item.state}")
-    s.pleased(*filter(None, (e.n, e.m)))
+    s.pleased(e.n, e.m)
 
 
 def _lose(s: Scene, e: Event) -> None:
@@ -188,9 +183,9 @@ def _foods() -> tuple[str, ...]:
 
 
 RULES = {
-    "has": _has, "lie": _lie, "notice": _notice, "want": _want, "wish": _wish,
+    "has": _has, "lie": _lie, "want": _want, "wish": _wish,
     "ask": _ask, "yes": _yes, "give": _give, "give_back": _give, "thank": _thank,
-    "play": _play, "play2": _play, "lose": _lose, "look": _look, "absent": _absent,
+    "play2": _play, "lose": _lose, "look": _look, "absent": _absent,
     "find": _find, "take": _find, "buy": _buy, "now": _now, "eat": _eat,
     "eat2": _eat, "share": _share, "stuck": _trouble, "broken": _trouble,
     "plea": _plea, "fetch": _fetch, "fix": _fix,

@@ -275,8 +275,8 @@ MONTHS = _table(
 
 # The cast and the props of the stories.
 NAMES = {
-    "en": ("Tom", "Lily", "Ben", "Anna", "Max", "Mia", "Sam", "Kate"),
-    "zh": ("小明", "小丽", "小刚", "小华", "小雨", "小杰", "小芳", "小天"),
+    "en": ("Tom", "Lily", "Ben", "Anna", "Max", "Mia"),
+    "zh": ("小明", "小丽", "小刚", "小华", "小雨", "小杰"),
 }
 PETS = (("dog", "小狗"), ("cat", "小猫"), ("rabbit", "兔子"), ("bird", "小鸟"))
 # thing, thing in Chinese, its measure word
@@ -293,9 +293,7 @@ THINGS = _table(
     box | 盒子 | 个
     doll | 娃娃 | 个
     flower | 花 | 朵
-    drum | 鼓 | 个
     boat | 小船 | 条
-    bell | 铃铛 | 个
     """
 )
 LIGHT = 5  # so many of them, from the top, may get stuck in a tree
@@ -316,7 +314,6 @@ PLACES = _table(
     kitchen | 厨房
     forest | 森林
     library | 图书馆
-    yard | 院子
     classroom | 教室
     shop | 商店
     """
@@ -330,11 +327,11 @@ SPOTS = _table(
     behind the wall | 墙后面
     """
 )
-THING_COLOURS = ("red", "blue", "green", "yellow", "white", "black")
+THING_COLOURS = ("red", "blue", "green", "yellow", "white")
 
 # More names that a user may have, for chats in which the model must remember one.
 USER_NAMES = {
-    "en": NAMES["en"] + ("Emma", "Leo", "Nina", "Paul", "Ruby", "Jack", "Zoe", "Eric"),
+    "en": NAMES["en"] + ("Sam", "Kate", "Emma", "Leo", "Nina", "Paul", "Ruby", "Jack"),
     "zh": NAMES["zh"]
-    + ("小燕", "小强", "小梅", "小军", "小云", "小东", "小月", "小海"),
+    + ("小芳", "小天", "小强", "小梅", "小军", "小云", "小东", "小月"),
 }

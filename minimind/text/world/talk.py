@@ -6,9 +6,9 @@ A turn is a pair (what the user says, the one right reply).
 from random import Random
 
 from . import talk_tables as t
-from .decks import Decks
+from .decks import Decks, weighted
 from .facts import Relation, insert
-from .phrases import Question, ask, cores, decorate, language, put
+from .phrases import LANGUAGE, Question, ask, decorate, pick_core, put
 from .relations import RELATIONS
 from .stories import Story, tell_story
 from .story_check import replay
@@ -57,7 +57,7 @@ def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
     """A question about a country that does not exist, in a trained phrasing."""
     kind = choose(rng, ("capital", "capital", "continent"))
     name = invented(rng, lang, held_out)
-    core = choose(rng, cores(kind, lang, held_out))
+    core = pick_core(rng, kind, lang, held_out)
     text = decorate(rng, put(core, name, lang), lang)
     return Question(text, t.UNKNOWN[lang], lang, "invented", name, core, held_out)
 
@@ -91,22 +91,13 @@ def fact(rng: Random, lang: str, decks: Decks, relation: Relation | None = None)
 
 def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """A fact, then "And Italy?", once or twice."""
-    names = (
-        "capital",
-        "capital",
-        "capital",
-        "opposite",
-        "colour",
-        "continent",
-        "sound",
-    )
-    relation = RELATIONS[choose(rng, names)]
+    relation = RELATIONS[weighted(rng, FOLLOWED_UP)]
     first = fact(rng, lang, decks, relation)
     turns = [(first.text, first.answer)]
     for _ in range(rng.randrange(1, 3)):
         x = decks.draw(relation, lang)
         shown = insert("{ax}", x) if (relation.name, lang) == ("sound", "en") else x
-        text = insert(choose(rng, language(lang).FOLLOW_UPS), shown)
+        text = insert(choose(rng, LANGUAGE[lang].FOLLOW_UPS), shown)
         turns.append((capital_letter(text, rng), relation.answer(lang, x)))
     return turns
 
@@ -181,11 +172,14 @@ def story_questions(story: Story) -> dict[str, dict[str, str]]:
     return asked
 
 
-CHATS = (
-    (follow_up, 35),
-    (name_chat, 18),
-    (nameless_chat, 3),
-    (polite_chat, 18),
-    (unknown_chat, 10),
-    (story_chat, 16),
-)
+CHATS = {
+    "follow up": follow_up,
+    "name": name_chat,
+    "no name": nameless_chat,
+    "polite": polite_chat,
+    "unknown": unknown_chat,
+    "story": story_chat,
+}
+CHAT_SHARES = {
+    "follow up": 35, "name": 18, "no name": 3, "polite": 18, "unknown": 10, "story": 16,
+}  # fmt: skip

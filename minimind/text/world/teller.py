@@ -19,7 +19,6 @@ class Teller:
     food: str
     p: str
     q: str
-    r: str
     pet: str
     shades: list[str]
     events: list[Event] = field(default_factory=list)
@@ -37,45 +36,34 @@ class Teller:
         """True with the given chance."""
         return self.rng.random() < chance
 
+    def friends(self) -> None:
+        """Name both children, so that nobody turns up from nowhere."""
+        self("friends", self.a, self.b)
+
     def together(self) -> None:
         """Both children in place p, in one of three ways."""
         way = self.rng.randrange(3)
         if way == 0:
             self("at2", self.a, self.b, p=self.p)
         elif way == 1:
-            self("at", self.a, p=self.p)
-            self("at", self.b, p=self.p)
-            if self.maybe():
-                self("see", self.a, self.b)
+            self.friends()
+            self("at2", self.a, self.b, p=self.p)
         else:
             self("at2", self.a, self.b, p=self.q)
             self("go2", self.a, self.b, p=self.p)
 
     def joins(self) -> None:
         """The friend turns up where the hero is, in place p."""
-        if self.maybe():
-            self("at", self.b, p=self.q)
-            self("go", self.b, p=self.p)
-        else:
-            self("at", self.b, p=self.p)
-        if self.maybe(0.4):
-            self("see", self.b, self.a)
+        self("at", self.b, p=self.q)
+        self("go", self.b, p=self.p)
 
     def sad(self, name: str, chance: float = 0.8) -> None:
         """Mostly: tell that someone is sad."""
         if self.maybe(chance):
             self("sad", name)
 
-    def thanks(self) -> None:
-        """The hero thanks the friend."""
-        self("thank", self.a, self.b)
-
-    def end(self, owner: str, thing: str, both: bool = True) -> None:
-        """A happy end: playing together, being happy, who has the thing now."""
-        if both and self.maybe(0.4):
-            self("play2", self.a, self.b, t=thing)
-            self("happy2", self.a, self.b)
-        else:
-            self("happy", owner)
+    def end(self, owner: str, thing: str) -> None:
+        """A happy end; perhaps who has the thing now."""
+        self("happy", owner)
         if self.maybe(0.4):
             self("now", owner, t=thing)
