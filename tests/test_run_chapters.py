@@ -189,7 +189,7 @@ def test_check_of_a_notebook_that_was_not_run(repo, capsys):
 
 def test_tidy_text_of_outputs(tmp_path):
     """Addresses, this checkout's path and a bar's earlier states do not stay."""
-    site = "/somewhere/lib/python3.11/site-packages/torch/nn.py"
+    site = "\x1b[32m/somewhere/lib/python3.11/site-packages/torch/nn.py"
     bar = "  0%|  | 0/9 [00:00<?, ?it/s]\r100%|##| 9/9 [00:01<00:00, 8.0it/s]\n"
     cell = nbformat.v4.new_code_cell(execution_count=1)
     cell.outputs = [
@@ -204,7 +204,9 @@ def test_tidy_text_of_outputs(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[cell])
     first, second, third = tidy(notebook, tmp_path).cells[0].outputs
     assert first.text == "a <f>\ndone\n"
-    assert second.data["text/plain"] == "minimind/cli.py site-packages/torch/nn.py"
+    assert second.data["text/plain"] == (
+        "minimind/cli.py \x1b[32msite-packages/torch/nn.py"  # the colour stays
+    )
     assert (third.name, third.text) == ("stderr", "kept")
     once = json.dumps(notebook)
     assert json.dumps(tidy(nbformat.from_dict(json.loads(once)), tmp_path)) == once

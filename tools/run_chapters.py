@@ -38,7 +38,7 @@ BAR = re.compile(r"[^\n]*\d+%\|[^\n]*\|[^\n]*\[[^\n\]]*\]\s*\n?")
 BAR_TIME = re.compile(r"\s*\[\d+:\d\d(:\d\d)?(<|&lt;)[^\]]*\]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}")
-INSTALLED = re.compile(r"[^\s\"']*/(site-packages|lib/python3\.\d+)/")
+INSTALLED = re.compile(r"~?/[^\s\"'\x1b]*/(site-packages|lib/python3\.\d+)/")
 ABSOLUTE = re.compile(
     r"(?<![\w.:/<])(/(home|root|tmp|Users)/|[A-Z]:\\\\?Users)[^\s\"']*"
 )

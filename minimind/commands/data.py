@@ -10,8 +10,10 @@ from tqdm import tqdm
 
 from minimind.errors import UserError
 from minimind.text import tokens
+from minimind.text.chat import CONTROL, Message, compile_template
 from minimind.text.jsonl import check_conversation, check_text, read_jsonl
 from minimind.text.tokenizer import (
+    CHAT_TEMPLATE,
     CONTROL_TOKENS,
     TAG_TOKENS,
     Tokenizer,
@@ -22,18 +24,26 @@ Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
 
 
 def sample_texts(paths: Files, max_bytes: int, skip_bad: bool) -> Iterator[str]:
-    """Texts of jsonl files of either kind, up to max_bytes of them per file."""
+    """Texts of jsonl files of either kind, an equal part of max_bytes from each.
+
+    A conversation counts as its rendered text, so that the words of the chat
+    template, which every chat repeats, become few tokens.
+    """
     for path in paths:
         left = max_bytes // len(paths)
         for row in read_jsonl(path, check_any, skip_bad):
             if row is None:
                 continue
-            turns = row.get("conversations", [])
-            text = row.get("text") or "\n".join(turn["content"] for turn in turns)
+            text = row["text"] if "text" in row else plain_chat(row["conversations"])
             left -= len(text.encode("utf-8", "surrogatepass"))
             if left < 0:
                 break
             yield text
+
+
+def plain_chat(messages: list[Message]) -> str:
+    """A conversation as the template writes it, without its control tokens."""
+    return CONTROL.sub("", compile_template(CHAT_TEMPLATE).render(messages=messages))
 
 
 def check_any(row: tokens.Row) -> str | None:
@@ -45,7 +55,7 @@ def train(
     data: Files,
     out: Path,
     vocab_size: int = 6400,
-    max_bytes: int = 200_000_000,
+    max_bytes: int = 20_000_000,
     skip_bad: bool = False,
 ) -> None:
     """Learn a byte-level BPE vocabulary from jsonl files.

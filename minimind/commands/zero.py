@@ -19,8 +19,8 @@ from minimind.train.config import TrainConfig
 SIZE = 64_000  # pretraining rows of the little world, about 3.5M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
-PRETRAIN = TrainConfig(save_every=50)
-SFT = TrainConfig(steps=360, save_every=50, learning_rate=2e-3)
+PRETRAIN = TrainConfig(batch_size=8, learning_rate=6e-3, save_every=100)
+SFT = TrainConfig(steps=720, batch_size=8, learning_rate=3e-3, save_every=100)
 
 # What a stage makes, whether that is complete, and how to make it.
 Stage = tuple[Path, Callable[[], bool], Callable[[], int | None]]

@@ -5,9 +5,11 @@ stream it; `check_statement`, `check_text`, `check_answer`, `check_chat` and
 `check_story` are its rule. Tables, phrasings, stories and talk have a module each.
 """
 
-from .check import check_answer, check_chat, check_statement, check_story, check_text
+from .check import check_answer, check_statement, check_text
+from .check_chat import check_chat
 from .phrases import Question
 from .rows import pretrain_rows, questions, sft_rows, story_prompts
+from .story_check import check_story
 from .write import write_world
 
 __all__ = [

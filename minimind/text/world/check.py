@@ -9,16 +9,14 @@ from functools import lru_cache
 
 from . import talk_tables as t
 from .phrases import Question
-from .prose import BOTH, TRAVEL, UNLIKE, list_sentences
+from .prose import BOTH, PROBLEMS, TRAVEL, UNLIKE, list_sentences
 from .relations import RELATIONS
 from .statements import parse_statement
-from .story_check import FEWEST_SENTENCES, check_story, replay
-from .story_text import language_of, split
+from .story_check import check_story
+from .story_text import language_of, parse, split
 from .tables import NAMES, USER_NAMES
 
-__all__ = ["check_answer", "check_chat", "check_statement", "check_story", "check_text"]
-
-EQUATION = re.compile(r"(\d+) ([+-]) (\d+) = (\d+)")
+EQUATION = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
 
 
 @lru_cache(maxsize=20_000)
@@ -44,14 +42,25 @@ def check_text(text: str) -> list[str]:
     lang = language_of(text)
     if _is_counting(text):
         return []
-    sentences = text.split(", ") if "=" in text else split(text, lang)
-    if check_statement(sentences[0], lang) is None:
+    sentences = text.split(", ") if text[-1].isdigit() else split(text, lang)
+    if parse(sentences[0], lang):
         return check_story(text)
+    if _is_roll_call(sentences[0], sentences[1:], lang):
+        sentences = sentences[1:]
     return [
         f"not true in the world: {sentence!r}"
         for sentence in sentences
         if not check_statement(sentence, lang)
     ]
+
+
+def _is_roll_call(sentence: str, others: list[str], lang: str) -> bool:
+    """Does it list the subjects of the sentences that follow, in their order?"""
+    names = re.split("[,、] ?", sentence.rstrip(".。").lower())
+    return len(names) == len(others) and all(
+        any(x.lower() == name for _, x, _ in parse_statement(other, lang))
+        for name, other in zip(names, others, strict=True)
+    )
 
 
 def check_answer(question: Question, reply: str) -> bool:
@@ -61,82 +70,17 @@ def check_answer(question: Question, reply: str) -> bool:
         return reply == relation.answer(question.lang, question.subject)
     if question.kind in ("unknown", "invented"):
         return reply == t.UNKNOWN[question.lang]
-    return question.text.lower() in _talk_of(reply, question.lang)
+    return question.text.lower() in talk_of(reply, question.lang)
 
 
-def check_chat(turns: list[dict[str, str]]) -> list[str]:
-    """Complaints about a conversation: every reply must follow from what was said."""
-    wrong, name, story = [], "", ""
-    for user, assistant in zip(turns[::2], turns[1::2], strict=True):
-        said, reply = user["content"], assistant["content"]
-        lang = language_of(said)
-        given = [
-            n for n in USER_NAMES[lang] if t.NAME_GREETED[lang].format(n=n) == reply
-        ]
-        if given:
-            name = given[0]
-            fits = name in said
-        elif reply == t.UNKNOWN[lang]:
-            fits = _is_outside(said, lang)
-        elif reply in [r for _, r in t.TALK[lang].values()]:
-            fits = said.lower() in _talk_of(reply, lang)
-        elif name and reply == t.NAME_TOLD[lang].format(n=name):
-            fits = said.lower() in [asked.lower() for asked in t.NAME_ASKED[lang]]
-        elif len(split(reply, lang)) >= FEWEST_SENTENCES:
-            story = reply
-            fits = not check_story(reply) and _is_request(said)
-        elif story and _follows_from(story, said, reply, lang):
-            fits = True
-        else:
-            fits = bool(check_statement(reply, lang)) and _about(said, reply, lang)
-        if not fits:
-            wrong.append(f"{said!r} -> {reply!r}")
-    return wrong
-
-
-def _about(said: str, reply: str, lang: str) -> bool:
-    """A fact's subject, as the reply names it, stands in what the user said."""
-    numbers = re.findall(r"\d+", reply)
-    if "=" in reply:
-        return sorted(re.findall(r"\d+", said)) == sorted(numbers[:2])
-    subjects = (x for _, x, _ in parse_statement(reply, lang))
-    return any(x.lower() in said.lower() for x in subjects)
-
-
-def _is_outside(said: str, lang: str) -> bool:
-    """Does it name a country that does not exist, or a topic outside the world?"""
-    syllables = ("|".join(part) for part in t.INVENTED[lang])
-    invented = "".join(f"(?:{part})" for part in syllables)
-    topics = (*t.OUTSIDE[lang].train, *t.OUTSIDE[lang].held_out, *t.NAME_ASKED[lang])
-    patterns = [re.escape(topic.rstrip("?？.。").lower()) for topic in topics]
-    outside = "|".join(patterns).replace(r"\{x\}", ".+?")
-    return bool(re.search(invented, said) or re.search(outside, said.lower()))
-
-
-def _talk_of(reply: str, lang: str) -> list[str]:
+def talk_of(reply: str, lang: str) -> list[str]:
+    """Everything that small talk answers with this reply, in small letters."""
     return [
         text.lower()
         for said, answer in t.TALK[lang].values()
         if answer == reply
         for text in (*said.train, *said.held_out)
     ]
-
-
-def _is_request(said: str) -> bool:
-    words = ("story", "故事", "tell me about", "说说")
-    return any(word in said.lower() for word in words)
-
-
-def _follows_from(story: str, said: str, reply: str, lang: str) -> bool:
-    scene = replay(story)
-    true = []
-    replies = {kind: form for kind, (_, form) in t.STORY_QUESTIONS[lang].items()}
-    for name, place in scene.place.items():
-        true.append((name, replies["place"].format(n=name, p=place)))
-    for thing, item in scene.items.items():
-        true.append((thing, replies["owner"].format(n=item.holder, t=thing)))
-        true.append((thing, replies["colour"].format(t=thing, c=item.colour)))
-    return any(subject in said and reply == text for subject, text in true)
 
 
 def _is_counting(text: str) -> bool:
@@ -161,6 +105,12 @@ def _prose(sentence: str, lang: str) -> bool | None:
         if slots and slots["n"] in USER_NAMES[lang] + NAMES[lang]:
             if slots["x"] in capital:
                 return slots.get("y") in (None, capital[slots["x"]])
+    for forms in PROBLEMS[lang].values():
+        slots = _match(forms, sentence)
+        if slots and slots["n"] in USER_NAMES[lang]:
+            x, y = slots["x"], slots["y"]
+            operands = re.split("[+-]", x) == [slots["a"], slots["b"]]
+            return operands and bool(check_statement(f"{x}={y}", lang))
     return None
 
 

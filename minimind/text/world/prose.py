@@ -4,14 +4,14 @@ from random import Random
 
 from . import tables
 from .decks import Decks, weighted
+from .facts import Relation, insert
 from .relations import RELATIONS
 from .statements import state
 
 # How often each relation is stated, in parts of the whole.
 STATED = {
-    "capital": 52, "continent": 9, "colour": 8, "opposite": 11, "sound": 4,
-    "legs": 4, "home": 4, "young": 3, "day_after": 2, "day_before": 2,
-    "month_after": 2,
+    "capital": 54, "colour": 10, "opposite": 14, "sound": 5, "legs": 5, "home": 5,
+    "young": 5, "day_after": 2,
 }  # fmt: skip
 LISTS = {
     "en": (
@@ -49,60 +49,98 @@ UNLIKE = {
 }
 
 
+PROBLEMS = {
+    "en": {
+        "sum": "{n} has {a} and gets {b} more: {x}={y}.",
+        "difference": "{n} has {a} and gives away {b}: {x}={y}.",
+    },
+    "zh": {
+        "sum": "{n}有{a}个，又来了{b}个：{x}={y}。",
+        "difference": "{n}有{a}个，拿走了{b}个：{x}={y}。",
+    },
+}
+
+
 def gap(lang: str) -> str:
     """What stands between two sentences."""
     return " " if lang == "en" else ""
 
 
 def facts(rng: Random, lang: str, decks: Decks) -> str:
-    """Several facts: of one kind, of mixed kinds, or all about one country."""
-    way = rng.randrange(5)
-    count = rng.randrange(4, 9)
-    if way == 0:
-        return gap(lang).join(
-            state_next(rng, lang, decks, weighted(rng, STATED)) for _ in range(count)
-        )
-    if way == 1:
-        return country_portrait(rng, lang, decks)
+    """Several facts of one kind or of mixed kinds, in one of three ways.
+
+    Plain; each fact in two ways, so that the second repeats what the first names;
+    or after a roll call of the subjects. The last two make a model look back for
+    the name it is to speak of, as a reply to a question does.
+    """
+    way = rng.randrange(3)
+    mixed = rng.random() < 0.2
     name = weighted(rng, STATED)
-    return gap(lang).join(state_next(rng, lang, decks, name) for _ in range(count))
+    told = []
+    for _ in range(rng.randrange(3, 6)):
+        relation = RELATIONS[weighted(rng, STATED) if mixed else name]
+        told.append((relation, decks.draw_any(relation, lang)))
+    if way == 2:
+        said = [roll_call([x for _, x in told], lang)]
+        said += [relation.answer(lang, x) for relation, x in told]
+    elif way == 1:
+        said = [text for fact in told for text in twice(rng, *fact, lang)]
+    else:
+        said = [state(rng, relation, lang, x) for relation, x in told]
+    return gap(lang).join(said)
 
 
-def state_next(rng: Random, lang: str, decks: Decks, name: str) -> str:
-    """One statement about the next subject of a table, held out or not."""
-    relation = RELATIONS[name]
-    return state(rng, relation, lang, decks.draw_any(relation, lang))
+def twice(rng: Random, relation: Relation, x: str, lang: str) -> list[str]:
+    """One fact in two different forms."""
+    forms = list(range(len(relation.statements[lang])))
+    rng.shuffle(forms)
+    return [state(rng, relation, lang, x, form) for form in forms[:2]]
 
 
-def country_portrait(rng: Random, lang: str, decks: Decks) -> str:
-    """Two countries, each with its continent and its capital said in several ways."""
+def roll_call(subjects: list[str], lang: str) -> str:
+    """The subjects of the sentences that follow, as a list."""
+    text = (", " if lang == "en" else "、").join(subjects)
+    return text[0].upper() + text[1:] + ("." if lang == "en" else "。")
+
+
+def sums(rng: Random, lang: str, decks: Decks) -> str:
+    """Sums and differences: as equations, in words, or as small problems."""
+    way = rng.randrange(4)
+    said = []
+    for _ in range(rng.randrange(2, 4) if way == 3 else rng.randrange(4, 9)):
+        relation = RELATIONS["difference" if rng.randrange(5) == 0 else "sum"]
+        x = decks.draw_any(relation, lang)
+        if way == 3:
+            said.append(problem(rng, relation, x, lang))
+        else:
+            said.append(state(rng, relation, lang, x, form=1 if way == 2 else 0))
+    return gap(lang).join(said) if way >= 2 else ", ".join(said)
+
+
+def problem(rng: Random, relation: Relation, x: str, lang: str) -> str:
+    """ "Tom has 3 and gets 4 more: 3+4=7." """
+    names = tables.USER_NAMES[lang]
+    name = names[rng.randrange(len(names))]
+    form = PROBLEMS[lang][relation.name].replace("{n}", name)
+    return insert(form, x, relation.values[lang][x])
+
+
+def prose(rng: Random, lang: str, decks: Decks) -> str:
+    """Plain prose about things of the world, in one of five kinds."""
+    kinds = (country, country, animal, travel, colours, lists)
+    return kinds[rng.randrange(len(kinds))](rng, lang, decks)
+
+
+def country(rng: Random, lang: str, decks: Decks) -> str:
+    """Two countries, each with its continent and its capital said in two ways."""
     capital, continent = RELATIONS["capital"], RELATIONS["continent"]
     sentences = []
     for _ in range(2):
         x = decks.draw_any(capital, lang)
         if x in continent.values[lang]:
             sentences.append(state(rng, continent, lang, x))
-        forms = list(range(len(capital.statements[lang])))
-        rng.shuffle(forms)
-        sentences += [state(rng, capital, lang, x, form) for form in forms[:2]]
+        sentences += twice(rng, capital, x, lang)
     return gap(lang).join(sentences)
-
-
-def sums(rng: Random, lang: str, decks: Decks) -> str:
-    """A row of sums and differences, as equations or in words."""
-    words = rng.randrange(3) == 0
-    said = []
-    for _ in range(rng.randrange(3, 7)):
-        relation = RELATIONS[("sum", "difference")[rng.randrange(2)]]
-        x = decks.draw_any(relation, lang)
-        said.append(state(rng, relation, lang, x, form=1 if words else 0))
-    return gap(lang).join(said) if words else ", ".join(said)
-
-
-def prose(rng: Random, lang: str, decks: Decks) -> str:
-    """Plain prose about things of the world, in one of four kinds."""
-    kinds = (animal, animal, travel, travel, colours, lists)
-    return kinds[rng.randrange(len(kinds))](rng, lang, decks)
 
 
 def animal(rng: Random, lang: str, decks: Decks) -> str:

@@ -20,7 +20,7 @@ def _patterns(lang: str) -> tuple[tuple[Relation, re.Pattern[str]], ...]:
             for slot in "xyab":
                 pattern = pattern.replace(rf"\{{{slot}\}}", rf"(?P<{slot}>.+?)")
             if "{x}" in template and "{y}" in template and "=" in template:
-                pattern = rf"(?P<x>\d+ \{operator} \d+) = (?P<y>\d+)"
+                pattern = rf"(?P<x>\d+\{operator}\d+)=(?P<y>\d+)"
             found.append((relation, re.compile(pattern)))
     return tuple(found)
 
@@ -34,7 +34,7 @@ def parse_statement(text: str, lang: str) -> Iterator[tuple[Relation, str, str]]
                 continue
             slots = match.groupdict()
             operator = "+" if relation.name == "sum" else "-"
-            x = slots.get("x") or f"{slots.get('a')} {operator} {slots.get('b')}"
+            x = slots.get("x") or f"{slots.get('a')}{operator}{slots.get('b')}"
             for subject in (x, x[:1].upper() + x[1:]):
                 if subject in relation.values[lang]:
                     yield relation, subject, slots["y"]

@@ -18,7 +18,7 @@ from .tables import USER_NAMES
 Turn = tuple[str, str]
 
 # What is asked on and on ("And Italy?"), in parts of the whole.
-FOLLOWED_UP = {"capital": 4, "opposite": 1, "colour": 1, "continent": 1, "sound": 1}
+FOLLOWED_UP = {"capital": 4, "opposite": 1, "colour": 1, "sound": 1}
 
 
 def choose(rng: Random, options):
@@ -55,7 +55,7 @@ def unknown(rng: Random, lang: str, decks: Decks, held_out: bool = False) -> Tur
 
 def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
     """A question about a country that does not exist, in a trained phrasing."""
-    kind = choose(rng, ("capital", "capital", "continent"))
+    kind = "capital"
     name = invented(rng, lang, held_out)
     core = pick_core(rng, kind, lang, held_out)
     text = decorate(rng, put(core, name, lang), lang)
@@ -100,6 +100,12 @@ def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
         text = insert(choose(rng, LANGUAGE[lang].FOLLOW_UPS), shown)
         turns.append((capital_letter(text, rng), relation.answer(lang, x)))
     return turns
+
+
+def fact_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """Two to four questions about different things, one after the other."""
+    asked = [fact(rng, lang, decks) for _ in range(rng.randrange(2, 5))]
+    return [(question.text, question.answer) for question in asked]
 
 
 def name_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
@@ -173,6 +179,7 @@ def story_questions(story: Story) -> dict[str, dict[str, str]]:
 
 
 CHATS = {
+    "facts": fact_chat,
     "follow up": follow_up,
     "name": name_chat,
     "no name": nameless_chat,
@@ -181,5 +188,6 @@ CHATS = {
     "story": story_chat,
 }
 CHAT_SHARES = {
-    "follow up": 35, "name": 18, "no name": 3, "polite": 18, "unknown": 10, "story": 16,
+    "facts": 50, "follow up": 16, "name": 9, "no name": 2, "polite": 9, "unknown": 6,
+    "story": 8,
 }  # fmt: skip
