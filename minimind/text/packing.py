@@ -2,6 +2,8 @@
 
 Explained in chapter 08. Source: Ding et al. 2024, "Fewer Truncations Improve
 Language Modeling" (best-fit packing).
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 from collections.abc import Iterable
@@ -25,7 +27,8 @@ def pack(lengths: np.ndarray, row_length: int, seed: int = 0) -> list[list[int]]
     order = np.random.default_rng(seed).permutation(len(lengths))
     order = order[np.argsort(-lengths[order], kind="stable")]
     rows: list[list[int]] = []
-    open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]  # by space left
+    # Numbers of the rows with room, by the space that is left in them.
+    open_rows: list[list[int]] = [[] for _ in range(row_length + 1)]
     spaces = 0  # bit s is set where some row has s tokens of space left
     for document in order.tolist():
         length = int(lengths[document])
@@ -56,10 +59,12 @@ class PackedRows:
     def __init__(self, data: TokenFile, row_length: int, seed: int = 0) -> None:
         self.data, self.row_length, self.seed = data, row_length, seed
         lengths = np.diff(data.offsets)
-        pieces = -(-lengths // row_length)
+        # A last piece of a single token would ask nothing: it is left out.
+        pieces = -(-(lengths - 1) // row_length)
         first = np.cumsum(pieces) - pieces
         number = np.arange(pieces.sum()) - np.repeat(first, pieces)
-        self.start = np.repeat(data.offsets[:-1], pieces) + number * row_length
+        starts = np.repeat(data.offsets[:-1], pieces)
+        self.start = starts + number * row_length
         self.end = np.minimum(
             self.start + row_length, np.repeat(data.offsets[1:], pieces)
         )
@@ -73,7 +78,16 @@ class PackedRows:
     @property
     def padding(self) -> float:
         """Share of all positions that hold no token."""
-        return 1 - float((self.end - self.start).sum()) / (len(self) * self.row_length)
+        tokens = float((self.end - self.start).sum())
+        return 1 - tokens / (len(self) * self.row_length)
+
+    def pieces_of(self, n: int) -> list[int]:
+        """Which pieces row n of the endless sequence holds."""
+        epoch, index = divmod(n, len(self))
+        if epoch != self.epoch:
+            shuffle = np.random.default_rng((self.seed, epoch))
+            self.epoch, self.order = epoch, shuffle.permutation(len(self))
+        return self.rows[self.order[index]]
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:
         """Row n of the endless sequence: four arrays of T whole numbers.
@@ -81,10 +95,6 @@ class PackedRows:
         input_ids; labels, -100 where nothing is learned; position_ids, from 0
         in each document; document_ids, which differ between documents.
         """
-        epoch, index = divmod(n, len(self))
-        if epoch != self.epoch:
-            shuffle = np.random.default_rng((self.seed, epoch))
-            self.epoch, self.order = epoch, shuffle.permutation(len(self))
         row = {
             "input_ids": np.full(self.row_length, PAD_ID),
             "labels": np.full(self.row_length, IGNORE),
@@ -92,7 +102,7 @@ class PackedRows:
             "document_ids": np.full(self.row_length, -1),
         }
         at = 0
-        for number, piece in enumerate(self.rows[self.order[index]]):
+        for number, piece in enumerate(self.pieces_of(n)):
             source = slice(int(self.start[piece]), int(self.end[piece]))
             here = slice(at, at + source.stop - source.start)
             ids = self.data.tokens[source].astype(np.int64)

@@ -1,6 +1,8 @@
 """One gradient from several batches, weighted by what each of them teaches.
 
 Explained in chapter 08.
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 from collections.abc import Callable
@@ -26,7 +28,7 @@ def accumulate(
     loss_fn: LossFn,
     backward: Callable[[Tensor], None] = Tensor.backward,
 ) -> dict[str, float]:
-    """Gradient of one optimizer step from several batches; returns its numbers.
+    """Gradient of one optimizer step from batches; returns its numbers.
 
     Each batch counts by its targets, so the gradient is that of one large
     batch however the rows are split. Raises ValueError where nothing is to be

@@ -2,6 +2,8 @@
 
 Explained in chapter 08. A stage gives the rows, the loss and the model; the
 loop decides when to log, to look at held-out text and to save.
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 import signal
@@ -26,18 +28,82 @@ from minimind.train.validate import validate
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, to be looked at between two steps."""
+    """Collect SIGINT and SIGTERM in a list, to be looked at between steps."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python gives signals to the main thread only
         return
     wanted = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(n, lambda got, frame: caught.append(got)) for n in wanted]
+    before = [
+        signal.signal(number, lambda got, frame: caught.append(got))
+        for number in wanted
+    ]
     try:
         yield caught
     finally:
         for number, handler in zip(wanted, before, strict=True):
             signal.signal(number, handler)
+
+
+def check_row_length(model: MiniMindForCausalLM, rows: PackedRows) -> None:
+    """Raise UserError where rows are longer than the model can read."""
+    limit = model.config.max_position_embeddings
+    if rows.row_length > limit:
+        raise UserError(
+            f"rows of {rows.row_length} tokens, but the model's limit is "
+            f"{limit}; give a smaller --seq-len"
+        )
+
+
+def advance(bar: tqdm, run: Run, first: int) -> None:
+    """Show a step on the bar, whose clock starts after the first one."""
+    bar.update()
+    if run.step == first:
+        bar.initial = bar.last_print_n = first
+        bar.unpause()
+    bar.set_postfix_str(f"loss {run.numbers['loss']:.3f}", refresh=False)
+
+
+def take_steps(
+    run: Run, log: Log, validation: PackedRows | None, stopped: list[int]
+) -> None:
+    """Take steps until all are done, or until a signal is in `stopped`."""
+    config, first = run.config, run.step + 1
+    bar = tqdm(
+        total=config.steps,
+        initial=run.step,
+        unit="step",
+        desc=run.directory.name,
+    )
+    with bar:
+        while run.step < config.steps and not stopped:
+            run.take_step()
+            advance(bar, run, first)
+            if run.step == config.steps:
+                return
+            if run.step % config.save_every == 0:
+                run.save()
+            if run.step % config.eval_every == 0:
+                run.numbers |= held_out_numbers(run, validation)
+            if run.step % config.log_every == 0:
+                log.write(**run.numbers)
+
+
+def held_out_numbers(run: Run, validation: PackedRows | None) -> dict[str, float]:
+    """How the model does on held-out rows, where there are any."""
+    if validation is None:
+        return {}
+    size = run.config.batch_size
+    return validate(run.model, run.tokenizer, validation, size)
+
+
+def finish(run: Run, log: Log, validation: PackedRows | None) -> None:
+    """Save, look at the held-out rows once more, and mark the run finished."""
+    run.save()  # before the evaluation, which may fail
+    run.numbers |= held_out_numbers(run, validation)
+    run.numbers["finished"] = True
+    log.write(**run.numbers)
+    run.save()
 
 
 def train(
@@ -62,35 +128,12 @@ def train(
     run.resume()
     if "finished" in run.numbers:
         return run.numbers
-    config, model = run.config, run.model.train()
+    model.train()
     log = Log(directory, run.step)
-    bar = tqdm(total=config.steps, initial=run.step, unit="step", desc=directory.name)
-    with bar, stop_signals() as stopped:
-        while run.step < config.steps and not stopped:
-            run.take_step()
-            bar.update()
-            bar.set_postfix_str(f"loss {run.numbers['loss']:.3f}", refresh=False)
-            if run.step % config.save_every == 0 or run.step == config.steps or stopped:
-                run.save()  # before the evaluation, which may fail
-            if validation is not None and run.step % config.eval_every == 0:
-                run.numbers |= validate(model, tokenizer, validation, config.batch_size)
-            if run.step % config.log_every == 0:
-                log.write(**run.numbers)
-    if stopped:
-        return run.numbers
-    if validation is not None:
-        run.numbers |= validate(model, tokenizer, validation, config.batch_size)
-    run.numbers["finished"] = True
-    log.write(**run.numbers)
-    run.save()
+    with stop_signals() as stopped:
+        take_steps(run, log, validation, stopped)
+        if stopped:
+            run.save()
+        else:
+            finish(run, log, validation)
     return run.numbers
-
-
-def check_row_length(model: MiniMindForCausalLM, rows: PackedRows) -> None:
-    """Raise UserError where rows are longer than the model can read."""
-    limit = model.config.max_position_embeddings
-    if rows.row_length > limit:
-        raise UserError(
-            f"rows of {rows.row_length} tokens, but the model's limit is {limit}; "
-            "give a smaller --seq-len"
-        )

@@ -2,6 +2,8 @@
 
 Explained in chapter 08. Sources: Loshchilov and Hutter 2019, "Decoupled Weight
 Decay Regularization" (AdamW); Hu et al. 2024, "MiniCPM" (WSD).
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 import math
@@ -49,4 +51,5 @@ def learning_rate(step: int, config: TrainConfig, floor: float = 0.1) -> float:
         left = (steps - step) / max(steps // 5, 1)
         return peak * (floor + (1 - floor) * min(1.0, left))
     progress = (step - config.warmup) / max(steps - config.warmup, 1)
-    return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+    share = (1 + math.cos(math.pi * progress)) / 2
+    return peak * (floor + (1 - floor) * share)

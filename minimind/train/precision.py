@@ -2,6 +2,8 @@
 
 Explained in chapter 08. Source: Micikevicius et al. 2018, "Mixed Precision
 Training".
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 import torch

@@ -1,6 +1,9 @@
 """Pretraining: predict the next token of plain text.
 
-Explained in chapter 08. Source: Radford et al. 2019.
+Explained in chapter 08. Source: Radford et al. 2019, "Language Models are
+Unsupervised Multitask Learners".
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 import torch

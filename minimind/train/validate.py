@@ -3,12 +3,15 @@
 Explained in chapter 08. Loss per token depends on the tokenizer: longer tokens
 are harder to guess. Bits per byte divides by what was really said, so models
 with different vocabularies compare. Source: Gao et al. 2020, "The Pile".
+
+Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import IGNORE
@@ -16,14 +19,23 @@ from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import CONTROL_TOKENS, Tokenizer
 
 
-def byte_lengths(tokenizer: Tokenizer) -> torch.Tensor:
-    """Bytes of text that each id stands for, (V,); control tokens have none."""
+def byte_lengths(tokenizer: Tokenizer) -> Tensor:
+    """Bytes of text behind each id, (V,); control tokens have none."""
     return torch.tensor(
         [
             0 if i < len(CONTROL_TOKENS) else len(tokenizer.token_bytes(i))
             for i in range(tokenizer.vocab_size)
         ]
     )
+
+
+def score(model: MiniMindForCausalLM, batch: dict[str, Tensor]) -> tuple[float, Tensor]:
+    """The summed loss of a batch, in nats, and the ids it was asked for."""
+    inputs = {key: batch[key] for key in batch if key != "labels"}
+    labels = batch["labels"][:, 1:].flatten()
+    logits = model(**inputs).logits[:, :-1].flatten(0, 1).float()
+    nats = F.cross_entropy(logits, labels, reduction="sum")
+    return nats.item(), labels[labels != IGNORE]
 
 
 @torch.inference_mode()
@@ -38,25 +50,19 @@ def validate(
 
     limit: look at the first so many rows only.
     """
+    training, device = model.training, model.lm_head.weight.device
     model.eval()
-    device = model.lm_head.weight.device
     lengths = byte_lengths(tokenizer).to(device)
     nats = targets = said = 0.0
     count = min(len(rows), limit or len(rows))
     for start in range(0, count, batch_size):
         numbers = range(start, min(start + batch_size, count))
         batch = collate(rows[n] for n in numbers)
-        batch = {key: value.to(device) for key, value in batch.items()}
-        labels = batch.pop("labels")[:, 1:]
-        logits = model(**batch).logits[:, :-1]
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), reduction="sum"
-        )
-        asked = labels[labels != IGNORE]
-        nats += losses.item()
+        cost, asked = score(model, {k: v.to(device) for k, v in batch.items()})
+        nats += cost
         targets += asked.numel()
         said += lengths[asked].sum().item()
-    model.train()
+    model.train(training)
     return {
         "validation_loss": nats / targets,
         "bits_per_byte": nats / math.log(2) / said,

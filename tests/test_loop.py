@@ -1,0 +1,487 @@
+"""The training loop: exact resuming, settings that must not change, bad gradients."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import tqdm
+
+from minimind.errors import UserError
+from minimind.text.packing import PackedRows
+from minimind.train import loop
+from minimind.train.checkpoint import load_model, load_state
+from minimind.train.log import read_log
+from minimind.train.loop import train
+from minimind.train.pretrain import next_token_loss
+from minimind.train.run import MAX_BAD_STEPS
+from tests.training_kit import (
+    CONFIG,
+    SHAPE,
+    TEXTS,
+    new_model,
+    new_run,
+    plain_loss,
+    same_weights,
+    token_file,
+    tokenizer,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMES = {"tokens_per_second", "data_wait"}
+MIXED = replace(CONFIG, accumulation=1, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return token_file(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def rows(data):
+    return PackedRows(data, 48)
+
+
+def start(rows, directory, loss_fn=plain_loss, config=CONFIG, seed=0, **more):
+    model = new_model(seed)
+    numbers = train(model, tokenizer(), rows, loss_fn, config, directory, **more)
+    return model, numbers
+
+
+def at_call(number, action):
+    """The usual loss, but something happens at its number-th call."""
+    calls = []
+
+    def loss_fn(model, batch):
+        calls.append(1)
+        if len(calls) == number:
+            action()
+        return plain_loss(model, batch)
+
+    return loss_fn
+
+
+def stop_at(number, which=signal.SIGTERM):
+    return at_call(number, lambda: signal.raise_signal(which))
+
+
+def numbers_of(directory):
+    """The log without what depends on the clock."""
+    return [
+        {key: value for key, value in line.items() if key not in TIMES}
+        for line in read_log(directory)
+    ]
+
+
+@pytest.fixture
+def straight(rows, tmp_path):
+    """A run that nothing stopped."""
+    model, numbers = start(rows, tmp_path / "straight")
+    return model, numbers, numbers_of(tmp_path / "straight")
+
+
+def assert_as_straight(straight, model, numbers, directory):
+    whole, last, log = straight
+    assert same_weights(whole, model)
+    assert same_weights(whole, load_model(directory)[0])
+    assert numbers_of(directory) == log
+    assert {k: v for k, v in numbers.items() if k not in TIMES} == {
+        k: v for k, v in last.items() if k not in TIMES
+    }
+
+
+# Learning.
+
+
+def test_the_first_loss_is_ln_v_and_it_falls(rows, tmp_path):
+    config = replace(CONFIG, steps=60)
+    _, numbers = start(rows, tmp_path, next_token_loss, config)
+    losses = [line["loss"] for line in read_log(tmp_path)]
+    assert losses[0] == pytest.approx(math.log(SHAPE.vocab_size), abs=0.1)
+    assert numbers["loss"] < 3.0 < losses[0]
+
+
+def test_next_token_loss_is_the_mean_over_the_targets(rows):
+    batch = {k: torch.from_numpy(v)[None] for k, v in rows[0].items()}
+    model = new_model()
+    loss, others = next_token_loss(model, batch)
+    assert others == {}
+    assert loss.item() == pytest.approx(plain_loss(model, batch)[0].item(), abs=1e-6)
+
+
+def test_it_learns_one_batch_by_heart(data, tmp_path):
+    rows = PackedRows(data, 32)
+    rows.rows = rows.rows[:4]
+    config = replace(CONFIG, steps=200, log_every=50, save_every=1000)
+    _, numbers = start(rows, tmp_path, next_token_loss, config)
+    assert numbers["loss"] < 0.25
+
+
+def test_accumulation_changes_no_weight(rows, tmp_path):
+    """4 batches of 2 rows are 1 batch of 8: data, rate, log, steps and weights."""
+    runs = []
+    for size, times in ((8, 1), (2, 4), (1, 8)):
+        config = replace(CONFIG, batch_size=size, accumulation=times, steps=5)
+        model, _ = start(rows, tmp_path / str(size), config=config)
+        log = numbers_of(tmp_path / str(size))
+        runs.append((model, [[n[k] for k in WATCHED] for n in log]))
+    (one, numbers), *others = runs
+    assert [n[0] for n in numbers] == [1, 2, 3, 4, 5, 5]
+    for model, others_numbers in others:
+        assert torch.allclose(
+            torch.tensor(others_numbers), torch.tensor(numbers), rtol=1e-4, atol=1e-6
+        )
+        for key, value in one.state_dict().items():
+            assert torch.allclose(model.state_dict()[key], value, atol=1e-5)
+
+
+WATCHED = ("step", "loss", "learning_rate", "grad_norm")
+
+
+def test_the_rate_counts_optimizer_steps(rows, tmp_path):
+    start(rows, tmp_path, config=replace(CONFIG, schedule="constant"))
+    rates = [line["learning_rate"] for line in read_log(tmp_path)]
+    assert rates == [0.005] + [0.01] * 7
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sixteen_bits(rows, tmp_path, dtype):
+    """Weights stay in fp32, and the losses are those of fp32, nearly."""
+    config = replace(CONFIG, steps=20)
+    start(rows, tmp_path / "full", config=config)
+    model, _ = start(rows, tmp_path / "half", config=replace(config, dtype=dtype))
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    full, half = (
+        [line["loss"] for line in read_log(tmp_path / name)] for name in ("full", "half")
+    )
+    assert full != half
+    assert half == pytest.approx(full, rel=0.05)
+
+
+def test_held_out_numbers(rows, tmp_path):
+    config = replace(CONFIG, eval_every=3)
+    start(rows, tmp_path, config=config, validation=rows)
+    log = read_log(tmp_path)
+    with_numbers = [n["step"] for n in log if "bits_per_byte" in n]
+    assert with_numbers == [3, 6, 7]
+    assert [n["step"] for n in log] == [1, 2, 3, 4, 5, 6, 7]
+    assert log[-1]["finished"] is True
+    about = json.loads((tmp_path / "minimind.json").read_text("utf-8"))
+    assert about["numbers"] == log[-1] and about["step"] == 7
+
+
+# Going on.
+
+
+def test_the_run_of_these_tests_crosses_an_epoch(rows):
+    per_step = CONFIG.batch_size * CONFIG.accumulation
+    assert 3 * per_step < len(rows) < 5 * per_step  # stops lie on both sides
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("call", [1, 4, 7, 10, 13])
+def test_stopped_and_resumed_is_straight(straight, rows, tmp_path, call, which):
+    """A signal in the middle of a step, in one of its two batches."""
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    directory = tmp_path / "stopped"
+    _, numbers = start(rows, directory, stop_at(call, which))
+    step = (call + 1) // 2  # the step is finished first
+    assert "finished" not in numbers and numbers["step"] == step
+    assert load_state(directory)["step"] == step
+    now = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert now == handlers
+    again = start(rows, directory, seed=5)
+    assert_as_straight(straight, *again, directory)
+
+
+def test_stopped_after_every_step(straight, rows, tmp_path):
+    directory = tmp_path / "stopped"
+    for step in range(1, 8):
+        _, numbers = start(rows, directory, stop_at(1), seed=step)
+        assert numbers["step"] == step and "finished" not in numbers
+    again = start(rows, directory)
+    assert_as_straight(straight, *again, directory)
+
+
+def test_accumulation_of_one_resumes_too(rows, tmp_path):
+    whole, _ = start(rows, tmp_path / "a", config=MIXED)
+    start(rows, tmp_path / "b", stop_at(4), config=MIXED)
+    model, _ = start(rows, tmp_path / "b", config=MIXED, seed=1)
+    assert same_weights(whole, model)
+    assert numbers_of(tmp_path / "a") == numbers_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize("call", [1, 6, 7, 11, 14])
+def test_a_crash_goes_back_to_the_last_checkpoint(straight, rows, tmp_path, call):
+    def crash():
+        raise MemoryError
+
+    directory = tmp_path / "crashed"
+    with pytest.raises(MemoryError):
+        start(rows, directory, at_call(call, crash))
+    state = load_state(directory)
+    assert (state["step"] if state else 0) == (call - 1) // 2 // 3 * 3
+    again = start(rows, directory, seed=3)
+    assert_as_straight(straight, *again, directory)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from minimind.text.packing import PackedRows
+from minimind.text.tokens import TokenFile
+from tests.test_loop import at_call, start
+from tests.training_kit import tokenizer
+
+data, directory = map(Path, sys.argv[1:])
+rows = PackedRows(TokenFile(data, tokenizer()), 48)
+start(rows, directory, at_call(10, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_a_real_kill(straight, rows, tmp_path):
+    token_file(tmp_path)
+    command = [sys.executable, "-c", KILLED, tmp_path / "tokens", tmp_path / "run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert read_log(tmp_path / "run")[-1]["step"] == 4
+    again = start(rows, tmp_path / "run", seed=3)
+    assert_as_straight(straight, *again, tmp_path / "run")
+
+
+def test_a_damaged_newest_state(straight, rows, tmp_path, capsys):
+    directory = tmp_path / "run"
+    start(rows, directory, stop_at(9))  # states of steps 3 and 5
+    newest = directory / "state" / "step-0000005.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    again = start(rows, directory)
+    assert "incomplete or damaged" in capsys.readouterr().out
+    assert_as_straight(straight, *again, directory)
+
+
+def test_a_finished_run_returns_at_once(straight, rows, tmp_path):
+    whole, last, _ = straight
+
+    def never(model, batch):
+        raise AssertionError("a step was taken")
+
+    model, numbers = start(rows, tmp_path / "straight", never, seed=4)
+    assert numbers == last and same_weights(whole, model)
+
+
+def test_a_signal_during_the_evaluation_loses_no_step(rows, tmp_path, monkeypatch):
+    def interrupted(*given):
+        signal.raise_signal(signal.SIGTERM)
+        return {"validation_loss": 1.0}
+
+    monkeypatch.setattr(loop, "validate", interrupted)
+    config = replace(CONFIG, eval_every=2)
+    _, numbers = start(rows, tmp_path, config=config, validation=rows)
+    assert numbers["step"] == 2 and load_state(tmp_path)["step"] == 2
+
+
+def test_an_evaluation_that_fails_loses_no_step(straight, rows, tmp_path, monkeypatch):
+    def fails(*given):
+        raise MemoryError
+
+    directory = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(loop, "validate", fails)
+        start(rows, directory, validation=rows)
+    assert load_state(directory)["step"] == CONFIG.steps
+    assert same_weights(load_model(directory)[0], straight[0])
+    _, numbers = start(rows, directory, validation=rows)
+    assert numbers["finished"] and "bits_per_byte" in numbers
+
+
+def test_a_log_line_cut_by_a_crash(straight, rows, tmp_path):
+    directory = tmp_path / "run"
+    start(rows, directory, stop_at(6))
+    with (directory / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 4, "lo')
+    again = start(rows, directory)
+    assert_as_straight(straight, *again, directory)
+
+
+def test_training_in_a_thread(rows, tmp_path):
+    """Where signals cannot be caught, as in a notebook server's worker."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(start(rows, tmp_path)))
+    thread.start()
+    thread.join()
+    assert done[0][1]["finished"]
+
+
+# What may not change.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 4},
+        {"accumulation": 1},
+        {"learning_rate": 0.02},
+        {"steps": 9},
+        {"schedule": "wsd"},
+        {"seed": 1},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_other_settings_are_refused(rows, tmp_path, change):
+    start(rows, tmp_path, stop_at(3))
+    with pytest.raises(UserError) as caught:
+        start(rows, tmp_path, config=replace(CONFIG, **change))
+    ((name, value),) = change.items()
+    text = str(caught.value)
+    assert str(tmp_path) in text and "\n" not in text
+    assert f"({name} {getattr(CONFIG, name)} -> {value})" in text
+    assert load_state(tmp_path)["step"] == 2  # nothing was touched
+
+
+def test_other_rows_or_another_model_are_refused(rows, data, tmp_path):
+    start(rows, tmp_path / "run", stop_at(3))
+    with pytest.raises(UserError, match=r"\(seq_len 48 -> 32\)"):
+        start(PackedRows(data, 32), tmp_path / "run")
+    other = PackedRows(token_file(tmp_path / "other", TEXTS[1:]), 48)
+    with pytest.raises(UserError, match=r"\(data \w+ -> \w+\)"):
+        start(other, tmp_path / "run")
+    deeper = new_model(shape=replace(SHAPE, num_hidden_layers=2))
+    with pytest.raises(UserError, match=r"\(num_hidden_layers 1 -> 2\)"):
+        train(deeper, tokenizer(), rows, plain_loss, CONFIG, tmp_path / "run")
+
+
+def test_another_parent_is_refused(rows, tmp_path):
+    """Fine-tuning goes on from the model it began with."""
+    info = {"stage": "sft", "parent": "out/base"}
+    whole, _ = start(rows, tmp_path / "a", info=info)
+    start(rows, tmp_path / "b", stop_at(3), info=info)
+    with pytest.raises(UserError, match=r"\(parent \w+ -> \w+\)"):
+        start(rows, tmp_path / "b", seed=1, info=info)
+    model, _ = start(rows, tmp_path / "b", info=info)
+    assert same_weights(model, whole)
+
+
+def test_what_changes_no_weight_may_change(straight, rows, tmp_path):
+    directory = tmp_path / "run"
+    start(rows, directory, stop_at(3))
+    free = replace(CONFIG, log_every=2, save_every=1, eval_every=5, device="auto")
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        free = replace(free, device="cpu")
+    model, numbers = start(rows, directory, config=free)
+    assert numbers["finished"] and same_weights(model, straight[0])
+
+
+def test_rows_longer_than_the_model_can_read(data, tmp_path):
+    with pytest.raises(UserError, match="rows of 65 tokens.* limit is 64.*--seq-len"):
+        start(PackedRows(data, 65), tmp_path)
+
+
+# Gradients that are no numbers.
+
+
+def broken(model, batch):
+    return plain_loss(model, batch)[0] * math.nan, {}
+
+
+def broken_behind(model, batch):
+    """A finite loss whose gradient is not."""
+    return plain_loss(model, batch)[0] + (model.lm_head.weight.sum() * 0).sqrt(), {}
+
+
+@pytest.mark.parametrize("loss_fn", [broken, broken_behind])
+def test_a_bad_gradient_changes_nothing(rows, tmp_path, loss_fn):
+    run = new_run(rows, tmp_path)
+    run.take_step()
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    moments = [s["exp_avg"].clone() for s in run.optimizer.state.values()]
+    run.loss_fn = loss_fn
+    run.take_step()
+    assert (run.step, run.numbers["skipped"]) == (2, 1)
+    assert not math.isfinite(run.numbers["grad_norm"])
+    for key, value in run.model.state_dict().items():
+        assert torch.equal(value, before[key])
+    after = [s["exp_avg"] for s in run.optimizer.state.values()]
+    assert all(map(torch.equal, moments, after))
+    run.loss_fn = plain_loss
+    run.take_step()
+    assert run.numbers["skipped"] == 1 and math.isfinite(run.numbers["grad_norm"])
+    key = "model.norm.weight"
+    assert not torch.equal(run.model.state_dict()[key], before[key])
+
+
+def test_bad_gradients_in_a_row_end_the_run(rows, tmp_path):
+    config = replace(CONFIG, steps=30)
+    good, loss_fn = [], plain_loss
+
+    def breaks_later(model, batch):
+        good.append(1)
+        return (loss_fn if len(good) <= 8 else broken)(model, batch)
+
+    with pytest.raises(UserError) as caught:
+        start(rows, tmp_path, breaks_later, config)
+    text = str(caught.value)
+    assert "--learning-rate" in text and "bad_rows.json" in text and "\n" not in text
+    first, count = 4 * 4, MAX_BAD_STEPS * 4  # of 4 rows each
+    found = json.loads((tmp_path / "bad_rows.json").read_text("utf-8"))
+    assert found == {"rows": list(range(first, first + count))}
+    weights = load_model(tmp_path)[0].state_dict().values()
+    assert all(w.isfinite().all() for w in weights)
+
+
+def test_bad_gradients_apart_do_not_end_the_run(rows, tmp_path):
+    run = new_run(rows, tmp_path, replace(CONFIG, steps=40))
+    for step in range(20):
+        good = step % MAX_BAD_STEPS == 0
+        run.loss_fn = plain_loss if good else broken
+        run.take_step()
+    assert run.numbers["skipped"] == 20 - 20 // MAX_BAD_STEPS
+    assert run.numbers["step"] == 20
+
+
+def test_the_count_of_bad_gradients_is_resumed(rows, tmp_path):
+    run = new_run(rows, tmp_path)
+    run.loss_fn = broken
+    run.take_step()
+    run.save()
+    again = new_run(rows, tmp_path)
+    again.resume()
+    again.take_step()
+    assert again.numbers["skipped"] == 1
+
+
+# The bar.
+
+
+def test_the_first_step_is_no_part_of_the_estimate(rows, tmp_path, monkeypatch):
+    """It takes 100 s here, and each of the others 1 s."""
+    now, bars = [0.0], []
+
+    def slow_first(model, batch):
+        now[0] += 100.0 if now[0] == 0.0 else 1.0
+        return plain_loss(model, batch)
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            bars.append(self)
+
+        def close(self):
+            self.seen = dict(self.format_dict)
+            super().close()
+
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    start(rows, tmp_path, slow_first, config=MIXED)
+    (bar,) = bars
+    seen = bar.seen
+    assert (seen["n"], seen["total"]) == (MIXED.steps, MIXED.steps)
+    assert seen["elapsed"] == MIXED.steps - 1
+    assert (seen["n"] - seen["initial"]) / seen["elapsed"] == pytest.approx(1.0)
+    assert seen["rate"] is None or seen["rate"] == pytest.approx(1.0, rel=0.01)
