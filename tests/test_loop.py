@@ -158,7 +158,8 @@ def test_sixteen_bits(rows, tmp_path, dtype):
     model, _ = start(rows, tmp_path / "half", config=replace(config, dtype=dtype))
     assert all(p.dtype == torch.float32 for p in model.parameters())
     full, half = (
-        [line["loss"] for line in read_log(tmp_path / name)] for name in ("full", "half")
+        [line["loss"] for line in read_log(tmp_path / name)]
+        for name in ("full", "half")
     )
     assert full != half
     assert half == pytest.approx(full, rel=0.05)

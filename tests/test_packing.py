@@ -142,7 +142,9 @@ def test_a_row_is_a_function_of_seed_and_number():
         fresh = PackedRows(data, 64, seed=3)[n]
         for key, values in jumping[n].items():
             assert (values == fresh[key]).all()
-    different = [(other[n]["input_ids"] != jumping[n]["input_ids"]).any() for n in (0, 1)]
+    different = [
+        (other[n]["input_ids"] != jumping[n]["input_ids"]).any() for n in (0, 1)
+    ]
     assert any(different)
 
 

@@ -54,7 +54,9 @@ def test_does_not_depend_on_the_batch_size(data, batch_size):
     model, rows = new_model(), PackedRows(data, 64)
     assert len(rows) > 3
     one = validate(model, tokenizer(), rows, batch_size=16)
-    assert validate(model, tokenizer(), rows, batch_size) == pytest.approx(one, abs=1e-6)
+    assert validate(model, tokenizer(), rows, batch_size) == pytest.approx(
+        one, abs=1e-6
+    )
 
 
 def test_limit(data):
