@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from minimind.text.chat import IGNORE
+
 Batch = dict[str, Tensor]
 # A stage's loss: the mean over the batch's targets, and numbers to log.
 LossFn = Callable[[torch.nn.Module, Batch], tuple[Tensor, dict[str, float]]]
