@@ -57,10 +57,10 @@ def check_row_length(model: MiniMindForCausalLM, rows: PackedRows) -> None:
 
 def advance(bar: tqdm, run: Run, first: int) -> None:
     """Show a step on the bar, whose clock starts after the first one."""
-    bar.update()
     if run.step == first:
-        bar.initial = bar.last_print_n = first
         bar.unpause()
+        bar.initial = first
+    bar.update()
     bar.set_postfix_str(f"loss {run.numbers['loss']:.3f}", refresh=False)
 
 
