@@ -16,7 +16,7 @@ from minimind.commands import chat, data, evaluate, train
 from minimind.text.world import write_world
 from minimind.train.config import TrainConfig
 
-SIZE = 64_000  # pretraining rows of the little world, about 3.5M tokens
+SIZE = 72_000  # pretraining rows of the little world, about 3.9M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
 PRETRAIN = TrainConfig(batch_size=8, learning_rate=6e-3, save_every=100)

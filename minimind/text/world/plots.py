@@ -67,19 +67,6 @@ def giving(tell: Teller) -> None:
     tell("happy2", a, b)
 
 
-def swapping(tell: Teller) -> None:
-    """Each child wants the other's thing, so they swap."""
-    a, b, t, u = tell.a, tell.b, tell.thing, tell.other
-    tell.together()
-    tell("has", a, t=t)
-    tell("has", b, t=u)
-    tell("want", a, t=u)
-    tell("want", b, t=t)
-    tell("give", a, b, t=t)
-    tell("give", b, a, t=u)
-    tell("happy2", a, b)
-
-
 def present(tell: Teller) -> None:
     """It is the friend's birthday; the hero buys a present and brings it."""
     a, b, t = tell.a, tell.b, tell.thing
@@ -193,6 +180,6 @@ def finding(tell: Teller) -> None:
 
 
 PLOTS: tuple[Callable[[Teller], None], ...] = (
-    lost_and_found, friend_finds, asking, giving, swapping, present, shopping,
+    lost_and_found, friend_finds, asking, giving, present, shopping,
     hungry_pet, sharing, hide_and_seek, in_the_tree, mending, finding,
 )  # fmt: skip

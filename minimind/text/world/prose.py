@@ -108,7 +108,7 @@ def sums(rng: Random, lang: str, decks: Decks) -> str:
     way = rng.randrange(4)
     said = []
     for _ in range(rng.randrange(2, 4) if way == 3 else rng.randrange(4, 9)):
-        relation = RELATIONS["difference" if rng.randrange(5) == 0 else "sum"]
+        relation = RELATIONS["sum"]
         x = decks.draw_any(relation, lang)
         if way == 3:
             said.append(problem(rng, relation, x, lang))

@@ -3,8 +3,10 @@
 Some pairs of child and thing are held out: no story for training combines them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from . import tables
 from .plots import PLOTS, hungry_pet, in_the_tree
@@ -12,6 +14,7 @@ from .story_text import colours, column, join, pets, render
 from .teller import Teller
 
 MOST_SENTENCES = 10
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,31 +46,25 @@ def held_out_pairs(lang: str) -> list[tuple[str, str]]:
     ]
 
 
+def choose(rng: Random, options: Sequence[T]) -> T:
+    """One of a sequence; plain, so that every Python version draws alike."""
+    return options[rng.randrange(len(options))]
+
+
 def tell_story(rng: Random, lang: str) -> Story:
     """One story for training: it holds no held-out pair of child and thing."""
     plot = PLOTS[rng.randrange(len(PLOTS))]
-    names, things, foods, places, animals, shades = (
-        list(words)
-        for words in (
-            tables.NAMES[lang],
-            column(tables.THINGS, lang),
-            column(tables.FOODS, lang),
-            column(tables.PLACES, lang)[:-1],
-            pets(lang),
-            colours(lang),
-        )
-    )
-    for words in (names, things, places, shades):
-        rng.shuffle(words)
-    if plot is in_the_tree:
-        light = column(tables.THINGS[: tables.LIGHT], lang)
-        things = [thing for thing in things if thing in light]
-    a, b, t, u = names[0], names[1], things[0], things[1]
-    if any(is_held_out(lang, n, x) for n in (a, b) for x in (t, u)):
+    light = tables.THINGS[: tables.LIGHT]
+    names, places = tables.NAMES[lang], column(tables.PLACES, lang)
+    cast = [choose(rng, names[::2]), choose(rng, names[1::2])]
+    rng.shuffle(cast)
+    thing = choose(rng, column(light if plot is in_the_tree else tables.THINGS, lang))
+    if any(is_held_out(lang, name, thing) for name in cast):
         return tell_story(rng, lang)
-    food = foods[rng.randrange(len(foods))]
-    pet = animals[rng.randrange(len(animals))]
-    tell = Teller(rng, lang, a, b, t, u, food, *places[:2], pet, shades)
+    food, pet = choose(rng, column(tables.FOODS, lang)), choose(rng, pets(lang))
+    inside, outside = choose(rng, places[3:6]), choose(rng, places[:3])
+    shade = choose(rng, colours(lang))
+    tell = Teller(rng, lang, *cast, thing, food, inside, outside, pet, shade)
     if tell.maybe(0.15):
         tell("day")
     plot(tell)
@@ -79,4 +76,4 @@ def tell_story(rng: Random, lang: str) -> Story:
         for i, event in enumerate(tell.events)
     ]
     about = pet if plot is hungry_pet and tell.maybe(0.7) else tell.about
-    return Story(join(sentences, lang), lang, a, b, about)
+    return Story(join(sentences, lang), lang, *cast, about)

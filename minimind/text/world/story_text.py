@@ -75,7 +75,7 @@ def render(rng: Random, event: Event, lang: str, first: bool = False) -> str:
         text = OPENER[lang] + text
     for slot in ("ti", "tc", "t"):
         if f"{{{slot}}}" in text:
-            plain = slot == "t" and rng.random() < 0.8
+            plain = slot == "t" and rng.random() < 0.9
             colour = None if plain else event.colour
             text = text.replace(f"{{{slot}}}", noun_phrase(lang, slot, event.t, colour))
     text = text.format(n=event.n, m=event.m, p=event.p, h=event.h)

@@ -56,10 +56,7 @@ def _give(s: Scene, e: Event) -> None:
         item.owner = e.m
     s.birthday = [n for n in s.birthday if n != e.m]
     s.pleased(e.m)
-    if (e.n, e.m) in s.owes:  # a present in return is thanks enough
-        s.owes.remove((e.n, e.m))
-    elif (e.m, e.n) not in s.owes:
-        s.owes.append((e.m, e.n))
+    s.owes.append((e.m, e.n))
 
 
 def _thank(s: Scene, e: Event) -> None:

@@ -274,9 +274,9 @@ MONTHS = _table(
 )
 
 # The cast and the props of the stories.
-NAMES = {
+NAMES = {  # boys and girls in turn; a story is about one of each
     "en": ("Tom", "Lily", "Ben", "Anna", "Max", "Mia"),
-    "zh": ("小明", "小丽", "小刚", "小华", "小雨", "小杰"),
+    "zh": ("小明", "小丽", "小刚", "小华", "小杰", "小雨"),
 }
 PETS = (("dog", "小狗"), ("cat", "小猫"), ("rabbit", "兔子"), ("bird", "小鸟"))
 # thing, thing in Chinese, its measure word
@@ -306,13 +306,13 @@ FOODS = _table(
     cookie | 饼干 | 块
     """
 )
-# place ("in the ..."), place in Chinese ("...里")
+# place ("in the ..."), place in Chinese ("...里"): three outside, three inside, the shop
 PLACES = _table(
     """
     park | 公园
     garden | 花园
-    kitchen | 厨房
     forest | 森林
+    kitchen | 厨房
     library | 图书馆
     classroom | 教室
     shop | 商店

@@ -10,7 +10,7 @@ from .decks import Decks, weighted
 from .facts import Relation, insert
 from .phrases import LANGUAGE, Question, ask, decorate, pick_core, put
 from .relations import RELATIONS
-from .stories import Story, tell_story
+from .stories import Story, choose, tell_story
 from .story_check import replay
 from .story_text import nouns
 from .tables import USER_NAMES
@@ -19,11 +19,6 @@ Turn = tuple[str, str]
 
 # What is asked on and on ("And Italy?"), in parts of the whole.
 FOLLOWED_UP = {"capital": 4, "opposite": 1, "colour": 1, "sound": 1}
-
-
-def choose(rng: Random, options):
-    """One of a sequence; plain, so that every Python version draws alike."""
-    return options[rng.randrange(len(options))]
 
 
 def invented(rng: Random, lang: str, held_out: bool = False) -> str:

@@ -15,21 +15,19 @@ class Teller:
     a: str
     b: str
     thing: str
-    other: str
     food: str
     p: str
     q: str
     pet: str
-    shades: list[str]
+    shade: str  # of the thing
     events: list[Event] = field(default_factory=list)
     about: str = ""
 
     def __call__(self, kind: str, n: str = "", m: str = "", **slots: str) -> None:
         """Tell one event; things keep their colour."""
         thing = slots.get("t", "")
-        colour = {self.thing: self.shades[0], self.other: self.shades[1]}.get(thing)
-        if thing and thing != self.other and not self.about:
-            self.about = thing
+        colour = self.shade if thing == self.thing else None
+        self.about = self.about or thing
         self.events.append(Event(kind, n, m, colour=colour, **slots))
 
     def maybe(self, chance: float = 0.5) -> bool:
