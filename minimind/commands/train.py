@@ -19,6 +19,7 @@ from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
 from minimind.train.loop import train
 from minimind.train.pretrain import next_token_loss
+from minimind.train.sft import answer_loss
 
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -103,9 +104,8 @@ def run(
         held_out = PackedRows(TokenFile(validation, tokenizer), seq_len, config.seed)
     info = {**info, "data": rows.data.manifest["sha256"], "command": sys.argv}
     began = time.perf_counter()
-    numbers = train(
-        model, tokenizer, rows, next_token_loss, config, out, held_out, info
-    )
+    loss_fn = answer_loss if kind == "sft" else next_token_loss
+    numbers = train(model, tokenizer, rows, loss_fn, config, out, held_out, info)
     shown = ("step", "loss", "validation_loss", "bits_per_byte")
     line = ", ".join(
         f"{key.replace('_', ' ')} {numbers[key]:.4g}" for key in shown if key in numbers

@@ -306,7 +306,7 @@ FOODS = _table(
     cookie | 饼干 | 块
     """
 )
-# place ("in the ..."), place in Chinese ("...里"): three outside, three inside, the shop
+# place ("in the ..."), place in Chinese ("...里"): outside, inside, and the shop
 PLACES = _table(
     """
     park | 公园
