@@ -128,7 +128,7 @@ PRESETS: dict[str, ModelConfig] = {
         num_attention_heads=4,
         max_position_embeddings=512,
         rope_theta=1e4,
-        initializer_range=0.05,  # narrow layers start larger
+        initializer_range=0.08,  # near 1 / sqrt(C), as C is small
     ),
     "minimind2-small": ModelConfig(),  # 25,829,888
     "minimind2": ModelConfig(  # 104,030,976

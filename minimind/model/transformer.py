@@ -122,14 +122,17 @@ class MiniMindForCausalLM(nn.Module):
         self.config = config
         self.model = MiniMindModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.apply(self._init_weights)
+        for name, weight in self.named_parameters():
+            self._init_weight(name, weight)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            std = self.config.initializer_range
-            nn.init.normal_(module.weight, std=std)
+    def _init_weight(self, name: str, weight: nn.Parameter) -> None:
+        std = self.config.initializer_range
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            std /= (2 * self.config.num_hidden_layers) ** 0.5
+        if weight.dim() == 2:  # the gains of the norms stay at one
+            nn.init.normal_(weight, std=std)
 
     def forward(
         self,

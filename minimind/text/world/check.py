@@ -9,14 +9,14 @@ from functools import lru_cache
 
 from . import talk_tables as t
 from .phrases import Question
-from .prose import BOTH, PROBLEMS, TRAVEL, UNLIKE, list_sentences
+from .prose import ASIDES, BOTH, PROBLEMS, TRAVEL, UNLIKE, list_sentences
 from .relations import RELATIONS
 from .statements import parse_statement
 from .story_check import check_story
 from .story_text import language_of, parse, split
 from .tables import NAMES, USER_NAMES
 
-EQUATION = re.compile(r"(\d+)([+-])(\d+)=(\d+)")
+EQUATION = re.compile(r"(\d+)\+(\d+)=(\d+)")
 
 
 @lru_cache(maxsize=20_000)
@@ -25,8 +25,8 @@ def check_statement(sentence: str, lang: str = "") -> bool | None:
     lang = lang or language_of(sentence)
     equation = EQUATION.fullmatch(sentence)
     if equation:
-        a, operator, b, y = equation.groups()
-        return int(a) + (int(b) if operator == "+" else -int(b)) == int(y)
+        a, b, y = map(int, equation.groups())
+        return a + b == y
     prose = _prose(sentence, lang)
     if prose is not None:
         return prose
@@ -105,12 +105,15 @@ def _prose(sentence: str, lang: str) -> bool | None:
         if slots and slots["n"] in USER_NAMES[lang] + NAMES[lang]:
             if slots["x"] in capital:
                 return slots.get("y") in (None, capital[slots["x"]])
-    for forms in PROBLEMS[lang].values():
-        slots = _match(forms, sentence)
-        if slots and slots["n"] in USER_NAMES[lang]:
-            x, y = slots["x"], slots["y"]
-            operands = re.split("[+-]", x) == [slots["a"], slots["b"]]
-            return operands and bool(check_statement(f"{x}={y}", lang))
+    slots = _match(PROBLEMS[lang], sentence)
+    if slots and slots["n"] in USER_NAMES[lang]:
+        return check_statement("{a}+{b}={y}".format(**slots), lang)
+    subjects = {r.spoken(lang, x) for r in RELATIONS.values() for x in r.values[lang]}
+    for form in ASIDES[lang]:
+        for variant in (sentence, sentence[0].lower() + sentence[1:]):
+            slots = _match(form, variant)
+            if slots and slots["x"] in subjects and slots["n"] in USER_NAMES[lang]:
+                return True
     return None
 
 

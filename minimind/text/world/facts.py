@@ -5,7 +5,6 @@ question about that fact, so that exact match is equality of strings. Some subje
 are held out: pretraining states them, SFT never asks about them.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +38,11 @@ class Relation:
             if self.is_held_out(index) == held_out
         ]
 
+    def spoken(self, lang: str, x: str) -> str:
+        """The subject as it is named in a sentence: "a dog", "France"."""
+        with_a = lang == "en" and "{ax}" in self.statements[lang][0]
+        return with_article(x) if with_a else x
+
     def answer(self, lang: str, x: str) -> str:
         """The whole reply to a question about `x`; KeyError if `x` is unknown."""
         return fill(self.statements[lang][0], x, self.values[lang][x])
@@ -46,7 +50,7 @@ class Relation:
 
 def insert(template: str, x: str, y: str = "") -> str:
     """Put a subject and its answer into a template."""
-    a, b = re.split("[+-]", x) if "{a}" in template else ("", "")
+    a, b = x.split("+") if "{a}" in template else ("", "")
     text = template.format(x=x, y=y, ax=with_article(x), a=a, b=b)
     return text.replace("s's ", "s' ")
 

@@ -42,17 +42,17 @@ def friend_finds(tell: Teller) -> None:
 
 
 def asking(tell: Teller) -> None:
-    """The hero wants what the friend has, asks for it and gets it."""
+    """The friend wants what the hero has, asks for it and gets it."""
     a, b, t = tell.a, tell.b, tell.thing
     tell.together()
-    tell("has", b, t=t)
-    tell("want", a, t=t)
-    tell("ask", a, b, t=t)
+    tell("has", a, t=t)
+    tell("want", b, t=t)
+    tell("ask", b, a, t=t)
     if tell.maybe():
-        tell("yes", b)
-    tell("give", b, a, t=t)
-    tell("thank", a, b)
-    tell.end(a, t)
+        tell("yes", a)
+    tell("give", a, b, t=t)
+    tell("thank", b, a)
+    tell.end(b, t)
 
 
 def giving(tell: Teller) -> None:

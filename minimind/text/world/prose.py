@@ -11,7 +11,7 @@ from .statements import state
 # How often each relation is stated, in parts of the whole.
 STATED = {
     "capital": 54, "colour": 10, "opposite": 14, "sound": 5, "legs": 5, "home": 5,
-    "young": 5, "day_after": 2,
+    "young": 5,
 }  # fmt: skip
 LISTS = {
     "en": (
@@ -50,14 +50,31 @@ UNLIKE = {
 
 
 PROBLEMS = {
-    "en": {
-        "sum": "{n} has {a} and gets {b} more: {x}={y}.",
-        "difference": "{n} has {a} and gives away {b}: {x}={y}.",
-    },
-    "zh": {
-        "sum": "{n}有{a}个，又来了{b}个：{x}={y}。",
-        "difference": "{n}有{a}个，拿走了{b}个：{x}={y}。",
-    },
+    "en": "{n} has {a} and gets {b} more: {a}+{b}={y}.",
+    "zh": "{n}有{a}个，又来了{b}个：{a}+{b}={y}。",
+}
+# Sentences that only bring a subject up; the fact about it follows.
+ASIDES = {
+    "en": (
+        "{n} thinks of {x}.",
+        "{n} asks about {x}.",
+        "{n} reads about {x} in a book.",
+        "there is a question about {x} for {n}.",
+        "{n}, do you know about {x}?",
+        "now {n} wants to talk about {x}.",
+        "about {x}: {n} has forgotten it.",
+        "{x} is what {n} wants to know about.",
+    ),
+    "zh": (
+        "{n}想到了{x}。",
+        "{n}问起{x}。",
+        "{n}在书里看到{x}。",
+        "有一个关于{x}的问题要问{n}。",
+        "{n}，你知道{x}吗？",
+        "现在{n}想说说{x}。",
+        "关于{x}，{n}忘了。",
+        "{x}是{n}想知道的。",
+    ),
 }
 
 
@@ -67,27 +84,37 @@ def gap(lang: str) -> str:
 
 
 def facts(rng: Random, lang: str, decks: Decks) -> str:
-    """Several facts of one kind or of mixed kinds, in one of three ways.
+    """Several facts of one kind or of mixed kinds, in one of four ways.
 
     Plain; each fact in two ways, so that the second repeats what the first names;
-    or after a roll call of the subjects. The last two make a model look back for
-    the name it is to speak of, as a reply to a question does.
+    after a roll call of the subjects; each after an aside. All but the first make
+    a model look back for the name it is to speak of, as a reply to a question does.
     """
-    way = rng.randrange(3)
+    way = rng.randrange(4)
     mixed = rng.random() < 0.2
     name = weighted(rng, STATED)
     told = []
     for _ in range(rng.randrange(3, 6)):
         relation = RELATIONS[weighted(rng, STATED) if mixed else name]
         told.append((relation, decks.draw_any(relation, lang)))
-    if way == 2:
-        said = [roll_call([x for _, x in told], lang)]
-        said += [relation.answer(lang, x) for relation, x in told]
+    if way == 0:
+        said = [state(rng, relation, lang, x) for relation, x in told]
     elif way == 1:
         said = [text for fact in told for text in twice(rng, *fact, lang)]
+    elif way == 2:
+        said = [roll_call([x for _, x in told], lang)]
+        said += [relation.answer(lang, x) for relation, x in told]
     else:
-        said = [state(rng, relation, lang, x) for relation, x in told]
+        said = [text for fact in told for text in aside(rng, *fact, lang)]
     return gap(lang).join(said)
+
+
+def aside(rng: Random, relation: Relation, x: str, lang: str) -> list[str]:
+    """ "Tom thinks of France." and the canonical fact about it."""
+    form = ASIDES[lang][rng.randrange(len(ASIDES[lang]))]
+    name = tables.USER_NAMES[lang][rng.randrange(len(tables.USER_NAMES[lang]))]
+    text = form.format(n=name, x=relation.spoken(lang, x))
+    return [text[0].upper() + text[1:], relation.answer(lang, x)]
 
 
 def twice(rng: Random, relation: Relation, x: str, lang: str) -> list[str]:
@@ -104,43 +131,28 @@ def roll_call(subjects: list[str], lang: str) -> str:
 
 
 def sums(rng: Random, lang: str, decks: Decks) -> str:
-    """Sums and differences: as equations, in words, or as small problems."""
+    """Sums: as equations, in words, or as small problems."""
     way = rng.randrange(4)
-    said = []
+    relation, said = RELATIONS["sum"], []
     for _ in range(rng.randrange(2, 4) if way == 3 else rng.randrange(4, 9)):
-        relation = RELATIONS["sum"]
         x = decks.draw_any(relation, lang)
         if way == 3:
-            said.append(problem(rng, relation, x, lang))
+            said.append(problem(rng, x, relation.values[lang][x], lang))
         else:
             said.append(state(rng, relation, lang, x, form=1 if way == 2 else 0))
     return gap(lang).join(said) if way >= 2 else ", ".join(said)
 
 
-def problem(rng: Random, relation: Relation, x: str, lang: str) -> str:
+def problem(rng: Random, x: str, y: str, lang: str) -> str:
     """ "Tom has 3 and gets 4 more: 3+4=7." """
-    names = tables.USER_NAMES[lang]
-    name = names[rng.randrange(len(names))]
-    form = PROBLEMS[lang][relation.name].replace("{n}", name)
-    return insert(form, x, relation.values[lang][x])
+    name = tables.USER_NAMES[lang][rng.randrange(len(tables.USER_NAMES[lang]))]
+    return insert(PROBLEMS[lang].replace("{n}", name), x, y)
 
 
 def prose(rng: Random, lang: str, decks: Decks) -> str:
-    """Plain prose about things of the world, in one of five kinds."""
-    kinds = (country, country, animal, travel, colours, lists)
+    """Plain prose about things of the world, in one of four kinds."""
+    kinds = (animal, travel, travel, colours, lists)
     return kinds[rng.randrange(len(kinds))](rng, lang, decks)
-
-
-def country(rng: Random, lang: str, decks: Decks) -> str:
-    """Two countries, each with its continent and its capital said in two ways."""
-    capital, continent = RELATIONS["capital"], RELATIONS["continent"]
-    sentences = []
-    for _ in range(2):
-        x = decks.draw_any(capital, lang)
-        if x in continent.values[lang]:
-            sentences.append(state(rng, continent, lang, x))
-        sentences += twice(rng, capital, x, lang)
-    return gap(lang).join(sentences)
 
 
 def animal(rng: Random, lang: str, decks: Decks) -> str:

@@ -5,7 +5,7 @@ subjects are held out (pretraining states them, SFT never asks about them).
 """
 
 from . import tables
-from .facts import LANGS, Relation
+from .facts import Relation
 
 
 def _columns(table, x, y, zh_x, zh_y):
@@ -13,16 +13,6 @@ def _columns(table, x, y, zh_x, zh_y):
     return {
         "en": tuple((row[x], row[y]) for row in rows),
         "zh": tuple((row[zh_x], row[zh_y]) for row in rows),
-    }
-
-
-def _next(table, step):
-    return {
-        lang: tuple(
-            (row[column], table[(i + step) % len(table)][column])
-            for i, row in enumerate(table)
-        )
-        for column, lang in enumerate(LANGS)
     }
 
 
@@ -35,12 +25,6 @@ def _same(facts):
 
 
 _COUNTRY_HELD_OUT = frozenset(range(3, len(tables.COUNTRIES), 7))
-_COUNTRY_INDEX = {row[0]: i for i, row in enumerate(tables.COUNTRIES)}
-_ON_CONTINENT = tuple(row for row in tables.COUNTRIES if row[2] != "-")
-_CONTINENT = {
-    "en": tuple((row[0], row[2]) for row in _ON_CONTINENT),
-    "zh": tuple((row[3], tables.CONTINENTS[row[2]]) for row in _ON_CONTINENT),
-}
 _COLOUR = {
     "en": tuple((row[0], row[1]) for row in tables.COLOURED),
     "zh": tuple((row[2], tables.COLOURS[row[1]]) for row in tables.COLOURED),
@@ -51,26 +35,16 @@ _OPPOSITE = {
 }
 _LEGS = _columns(tables.ANIMALS, 0, 1, 5, 1)
 _SUMS = tuple((f"{a}+{b}", str(a + b)) for a in range(11) for b in range(11))
-_DIFFERENCES = tuple(
-    (f"{total}-{b}", str(total - b))
-    for total in range(21)
-    for b in range(11)
-    if 0 <= total - b <= 10
-)
 
 
 def _held_out_country(index: int) -> bool:
     return index in _COUNTRY_HELD_OUT
 
 
-def _held_out_continent(index: int) -> bool:
-    return _COUNTRY_INDEX[_ON_CONTINENT[index][0]] in _COUNTRY_HELD_OUT
-
-
 _RELATIONS = (
     Relation(
         "capital",
-        _columns(tables.COUNTRIES, 0, 1, 3, 4),
+        _columns(tables.COUNTRIES, 0, 1, 2, 3),
         {
             "en": (
                 "the capital of {x} is {y}.",
@@ -94,24 +68,6 @@ _RELATIONS = (
             ),
         },
         _held_out_country,
-    ),
-    Relation(
-        "country",
-        _columns(tables.COUNTRIES, 1, 0, 4, 3),
-        {
-            "en": ("{x} is the capital of {y}.", "{x} is the capital city of {y}."),
-            "zh": ("{x}是{y}的首都。", "{x}这座城市是{y}的首都。"),
-        },
-        _held_out_country,
-    ),
-    Relation(
-        "continent",
-        _CONTINENT,
-        {
-            "en": ("{x} is in {y}.", "{x} is a country in {y}.", "{x} lies in {y}."),
-            "zh": ("{x}在{y}。", "{x}是{y}的一个国家。", "{x}位于{y}。"),
-        },
-        _held_out_continent,
     ),
     Relation(
         "colour",
@@ -178,44 +134,11 @@ _RELATIONS = (
         },
     ),
     Relation(
-        "day_after",
-        _next(tables.DAYS, 1),
-        {
-            "en": ("the day after {x} is {y}.", "{y} is the day after {x}."),
-            "zh": ("{x}的后一天是{y}。", "{y}是{x}的后一天。"),
-        },
-    ),
-    Relation(
-        "day_before",
-        _next(tables.DAYS, -1),
-        {
-            "en": ("the day before {x} is {y}.", "{y} is the day before {x}."),
-            "zh": ("{x}的前一天是{y}。", "{y}是{x}的前一天。"),
-        },
-    ),
-    Relation(
-        "month_after",
-        _next(tables.MONTHS, 1),
-        {
-            "en": ("the month after {x} is {y}.", "{y} is the month after {x}."),
-            "zh": ("{x}的下一个月是{y}。", "{y}是{x}的下一个月。"),
-        },
-    ),
-    Relation(
         "sum",
         _same(_SUMS),
         {
             "en": ("{x}={y}", "{a} plus {b} is {y}."),
             "zh": ("{x}={y}", "{a}加{b}等于{y}。"),
-        },
-        lambda index: index % 10 == 7,
-    ),
-    Relation(
-        "difference",
-        _same(_DIFFERENCES),
-        {
-            "en": ("{x}={y}", "{a} minus {b} is {y}."),
-            "zh": ("{x}={y}", "{a}减{b}等于{y}。"),
         },
         lambda index: index % 10 == 7,
     ),

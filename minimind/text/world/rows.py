@@ -12,6 +12,7 @@ from .facts import LANGS
 from .phrases import Question, ask
 from .relations import RELATIONS
 from .stories import Story, held_out_pairs, tell_story
+from .tables import NAMES
 from .talk import (
     CHAT_SHARES,
     CHATS,
@@ -30,7 +31,7 @@ Chat = dict[str, list[dict[str, str]]]
 
 # Shares of the rows; a row of each kind has about the same number of tokens.
 PRETRAIN = {"story": 42, "facts": 38, "sums": 12, "prose": 8}
-SFT = {"fact": 52, "talk": 5, "unknown": 4, "invented": 4, "story": 9, "chat": 26}
+SFT = {"fact": 48, "talk": 5, "unknown": 4, "invented": 4, "story": 14, "chat": 25}
 # How many held-out questions of each relation, in each language.
 QUESTIONS = {
     "capital": 120, "colour": 26, "opposite": 40, "sound": 13, "legs": 20,
@@ -112,7 +113,8 @@ def story_prompts(seed: int, n: int = 200) -> Iterator[Row]:
     for number in range(n):
         lang = LANGS[number % 2]
         name, thing = choose(rng, held_out_pairs(lang))
-        wanted = Story("", lang, name, "", thing)
+        friend = choose(rng, [n for n in NAMES[lang] if n != name])
+        wanted = Story("", lang, name, friend, thing)
         requests = [
             request
             for side in STORY_REQUESTS[lang]

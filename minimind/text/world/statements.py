@@ -13,14 +13,11 @@ from .relations import RELATIONS
 def _patterns(lang: str) -> tuple[tuple[Relation, re.Pattern[str]], ...]:
     found = []
     for relation in RELATIONS.values():
-        operator = "+" if relation.name == "sum" else "-"
         for template in relation.statements[lang]:
             pattern = re.escape(template).replace(r"\{ax\}", r"an? \{x\}")
             pattern = pattern.replace(r"\{x\}'s", r"(?P<x>.+?)'s?")
             for slot in "xyab":
                 pattern = pattern.replace(rf"\{{{slot}\}}", rf"(?P<{slot}>.+?)")
-            if "{x}" in template and "{y}" in template and "=" in template:
-                pattern = rf"(?P<x>\d+\{operator}\d+)=(?P<y>\d+)"
             found.append((relation, re.compile(pattern)))
     return tuple(found)
 
@@ -33,8 +30,7 @@ def parse_statement(text: str, lang: str) -> Iterator[tuple[Relation, str, str]]
             if not match:
                 continue
             slots = match.groupdict()
-            operator = "+" if relation.name == "sum" else "-"
-            x = slots.get("x") or f"{slots.get('a')}{operator}{slots.get('b')}"
+            x = slots.get("x") or f"{slots['a']}+{slots['b']}"
             for subject in (x, x[:1].upper() + x[1:]):
                 if subject in relation.values[lang]:
                     yield relation, subject, slots["y"]

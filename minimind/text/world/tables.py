@@ -12,125 +12,116 @@ def _table(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(cell.strip() for cell in line.split("|")) for line in lines)
 
 
-# country, capital, continent ("-" where the country lies in two), then in Chinese
+# country, its capital, then both in Chinese
 COUNTRIES = _table(
     """
-    France | Paris | Europe | 法国 | 巴黎
-    Germany | Berlin | Europe | 德国 | 柏林
-    Italy | Rome | Europe | 意大利 | 罗马
-    Spain | Madrid | Europe | 西班牙 | 马德里
-    Portugal | Lisbon | Europe | 葡萄牙 | 里斯本
-    the United Kingdom | London | Europe | 英国 | 伦敦
-    Ireland | Dublin | Europe | 爱尔兰 | 都柏林
-    Belgium | Brussels | Europe | 比利时 | 布鲁塞尔
-    Austria | Vienna | Europe | 奥地利 | 维也纳
-    Poland | Warsaw | Europe | 波兰 | 华沙
-    Czechia | Prague | Europe | 捷克 | 布拉格
-    Hungary | Budapest | Europe | 匈牙利 | 布达佩斯
-    Romania | Bucharest | Europe | 罗马尼亚 | 布加勒斯特
-    Bulgaria | Sofia | Europe | 保加利亚 | 索非亚
-    Greece | Athens | Europe | 希腊 | 雅典
-    Denmark | Copenhagen | Europe | 丹麦 | 哥本哈根
-    Sweden | Stockholm | Europe | 瑞典 | 斯德哥尔摩
-    Norway | Oslo | Europe | 挪威 | 奥斯陆
-    Finland | Helsinki | Europe | 芬兰 | 赫尔辛基
-    Iceland | Reykjavik | Europe | 冰岛 | 雷克雅未克
-    Estonia | Tallinn | Europe | 爱沙尼亚 | 塔林
-    Latvia | Riga | Europe | 拉脱维亚 | 里加
-    Lithuania | Vilnius | Europe | 立陶宛 | 维尔纽斯
-    Ukraine | Kyiv | Europe | 乌克兰 | 基辅
-    Belarus | Minsk | Europe | 白俄罗斯 | 明斯克
-    Serbia | Belgrade | Europe | 塞尔维亚 | 贝尔格莱德
-    Croatia | Zagreb | Europe | 克罗地亚 | 萨格勒布
-    Albania | Tirana | Europe | 阿尔巴尼亚 | 地拉那
-    Malta | Valletta | Europe | 马耳他 | 瓦莱塔
-    Russia | Moscow | - | 俄罗斯 | 莫斯科
-    China | Beijing | Asia | 中国 | 北京
-    Japan | Tokyo | Asia | 日本 | 东京
-    South Korea | Seoul | Asia | 韩国 | 首尔
-    North Korea | Pyongyang | Asia | 朝鲜 | 平壤
-    Mongolia | Ulaanbaatar | Asia | 蒙古 | 乌兰巴托
-    Vietnam | Hanoi | Asia | 越南 | 河内
-    Laos | Vientiane | Asia | 老挝 | 万象
-    Cambodia | Phnom Penh | Asia | 柬埔寨 | 金边
-    Thailand | Bangkok | Asia | 泰国 | 曼谷
-    the Philippines | Manila | Asia | 菲律宾 | 马尼拉
-    India | New Delhi | Asia | 印度 | 新德里
-    Pakistan | Islamabad | Asia | 巴基斯坦 | 伊斯兰堡
-    Bangladesh | Dhaka | Asia | 孟加拉国 | 达卡
-    Nepal | Kathmandu | Asia | 尼泊尔 | 加德满都
-    Afghanistan | Kabul | Asia | 阿富汗 | 喀布尔
-    Iran | Tehran | Asia | 伊朗 | 德黑兰
-    Iraq | Baghdad | Asia | 伊拉克 | 巴格达
-    Syria | Damascus | Asia | 叙利亚 | 大马士革
-    Lebanon | Beirut | Asia | 黎巴嫩 | 贝鲁特
-    Jordan | Amman | Asia | 约旦 | 安曼
-    Saudi Arabia | Riyadh | Asia | 沙特阿拉伯 | 利雅得
-    Qatar | Doha | Asia | 卡塔尔 | 多哈
-    Oman | Muscat | Asia | 阿曼 | 马斯喀特
-    the United Arab Emirates | Abu Dhabi | Asia | 阿联酋 | 阿布扎比
-    Kazakhstan | Astana | - | 哈萨克斯坦 | 阿斯塔纳
-    Uzbekistan | Tashkent | Asia | 乌兹别克斯坦 | 塔什干
-    Georgia | Tbilisi | - | 格鲁吉亚 | 第比利斯
-    Armenia | Yerevan | - | 亚美尼亚 | 埃里温
-    Azerbaijan | Baku | - | 阿塞拜疆 | 巴库
-    Turkey | Ankara | - | 土耳其 | 安卡拉
-    Egypt | Cairo | - | 埃及 | 开罗
-    Morocco | Rabat | Africa | 摩洛哥 | 拉巴特
-    Sudan | Khartoum | Africa | 苏丹 | 喀土穆
-    Ethiopia | Addis Ababa | Africa | 埃塞俄比亚 | 亚的斯亚贝巴
-    Kenya | Nairobi | Africa | 肯尼亚 | 内罗毕
-    Uganda | Kampala | Africa | 乌干达 | 坎帕拉
-    Rwanda | Kigali | Africa | 卢旺达 | 基加利
-    Somalia | Mogadishu | Africa | 索马里 | 摩加迪沙
-    Nigeria | Abuja | Africa | 尼日利亚 | 阿布贾
-    Ghana | Accra | Africa | 加纳 | 阿克拉
-    Senegal | Dakar | Africa | 塞内加尔 | 达喀尔
-    Mali | Bamako | Africa | 马里 | 巴马科
-    Niger | Niamey | Africa | 尼日尔 | 尼亚美
-    Gabon | Libreville | Africa | 加蓬 | 利伯维尔
-    Angola | Luanda | Africa | 安哥拉 | 罗安达
-    Zambia | Lusaka | Africa | 赞比亚 | 卢萨卡
-    Zimbabwe | Harare | Africa | 津巴布韦 | 哈拉雷
-    Mozambique | Maputo | Africa | 莫桑比克 | 马普托
-    Madagascar | Antananarivo | Africa | 马达加斯加 | 塔那那利佛
-    Namibia | Windhoek | Africa | 纳米比亚 | 温得和克
-    Liberia | Monrovia | Africa | 利比里亚 | 蒙罗维亚
-    Sierra Leone | Freetown | Africa | 塞拉利昂 | 弗里敦
-    Guinea | Conakry | Africa | 几内亚 | 科纳克里
-    the United States | Washington | North America | 美国 | 华盛顿
-    Canada | Ottawa | North America | 加拿大 | 渥太华
-    Cuba | Havana | North America | 古巴 | 哈瓦那
-    Jamaica | Kingston | North America | 牙买加 | 金斯敦
-    Haiti | Port-au-Prince | North America | 海地 | 太子港
-    Nicaragua | Managua | North America | 尼加拉瓜 | 马那瓜
-    Costa Rica | San Jose | North America | 哥斯达黎加 | 圣何塞
-    the Bahamas | Nassau | North America | 巴哈马 | 拿骚
-    Colombia | Bogota | South America | 哥伦比亚 | 波哥大
-    Venezuela | Caracas | South America | 委内瑞拉 | 加拉加斯
-    Ecuador | Quito | South America | 厄瓜多尔 | 基多
-    Peru | Lima | South America | 秘鲁 | 利马
-    Brazil | Brasilia | South America | 巴西 | 巴西利亚
-    Chile | Santiago | South America | 智利 | 圣地亚哥
-    Argentina | Buenos Aires | South America | 阿根廷 | 布宜诺斯艾利斯
-    Uruguay | Montevideo | South America | 乌拉圭 | 蒙得维的亚
-    Paraguay | Asuncion | South America | 巴拉圭 | 亚松森
-    Guyana | Georgetown | South America | 圭亚那 | 乔治敦
-    Australia | Canberra | Oceania | 澳大利亚 | 堪培拉
-    New Zealand | Wellington | Oceania | 新西兰 | 惠灵顿
-    Fiji | Suva | Oceania | 斐济 | 苏瓦
-    Samoa | Apia | Oceania | 萨摩亚 | 阿皮亚
+    France | Paris | 法国 | 巴黎
+    Germany | Berlin | 德国 | 柏林
+    Italy | Rome | 意大利 | 罗马
+    Spain | Madrid | 西班牙 | 马德里
+    Portugal | Lisbon | 葡萄牙 | 里斯本
+    the United Kingdom | London | 英国 | 伦敦
+    Ireland | Dublin | 爱尔兰 | 都柏林
+    Belgium | Brussels | 比利时 | 布鲁塞尔
+    Austria | Vienna | 奥地利 | 维也纳
+    Poland | Warsaw | 波兰 | 华沙
+    Czechia | Prague | 捷克 | 布拉格
+    Hungary | Budapest | 匈牙利 | 布达佩斯
+    Romania | Bucharest | 罗马尼亚 | 布加勒斯特
+    Bulgaria | Sofia | 保加利亚 | 索非亚
+    Greece | Athens | 希腊 | 雅典
+    Denmark | Copenhagen | 丹麦 | 哥本哈根
+    Sweden | Stockholm | 瑞典 | 斯德哥尔摩
+    Norway | Oslo | 挪威 | 奥斯陆
+    Finland | Helsinki | 芬兰 | 赫尔辛基
+    Iceland | Reykjavik | 冰岛 | 雷克雅未克
+    Estonia | Tallinn | 爱沙尼亚 | 塔林
+    Latvia | Riga | 拉脱维亚 | 里加
+    Lithuania | Vilnius | 立陶宛 | 维尔纽斯
+    Ukraine | Kyiv | 乌克兰 | 基辅
+    Belarus | Minsk | 白俄罗斯 | 明斯克
+    Serbia | Belgrade | 塞尔维亚 | 贝尔格莱德
+    Croatia | Zagreb | 克罗地亚 | 萨格勒布
+    Albania | Tirana | 阿尔巴尼亚 | 地拉那
+    Malta | Valletta | 马耳他 | 瓦莱塔
+    Russia | Moscow | 俄罗斯 | 莫斯科
+    China | Beijing | 中国 | 北京
+    Japan | Tokyo | 日本 | 东京
+    South Korea | Seoul | 韩国 | 首尔
+    North Korea | Pyongyang | 朝鲜 | 平壤
+    Mongolia | Ulaanbaatar | 蒙古 | 乌兰巴托
+    Vietnam | Hanoi | 越南 | 河内
+    Laos | Vientiane | 老挝 | 万象
+    Cambodia | Phnom Penh | 柬埔寨 | 金边
+    Thailand | Bangkok | 泰国 | 曼谷
+    the Philippines | Manila | 菲律宾 | 马尼拉
+    India | New Delhi | 印度 | 新德里
+    Pakistan | Islamabad | 巴基斯坦 | 伊斯兰堡
+    Bangladesh | Dhaka | 孟加拉国 | 达卡
+    Nepal | Kathmandu | 尼泊尔 | 加德满都
+    Afghanistan | Kabul | 阿富汗 | 喀布尔
+    Iran | Tehran | 伊朗 | 德黑兰
+    Iraq | Baghdad | 伊拉克 | 巴格达
+    Syria | Damascus | 叙利亚 | 大马士革
+    Lebanon | Beirut | 黎巴嫩 | 贝鲁特
+    Jordan | Amman | 约旦 | 安曼
+    Saudi Arabia | Riyadh | 沙特阿拉伯 | 利雅得
+    Qatar | Doha | 卡塔尔 | 多哈
+    Oman | Muscat | 阿曼 | 马斯喀特
+    the United Arab Emirates | Abu Dhabi | 阿联酋 | 阿布扎比
+    Kazakhstan | Astana | 哈萨克斯坦 | 阿斯塔纳
+    Uzbekistan | Tashkent | 乌兹别克斯坦 | 塔什干
+    Georgia | Tbilisi | 格鲁吉亚 | 第比利斯
+    Armenia | Yerevan | 亚美尼亚 | 埃里温
+    Azerbaijan | Baku | 阿塞拜疆 | 巴库
+    Turkey | Ankara | 土耳其 | 安卡拉
+    Egypt | Cairo | 埃及 | 开罗
+    Morocco | Rabat | 摩洛哥 | 拉巴特
+    Sudan | Khartoum | 苏丹 | 喀土穆
+    Ethiopia | Addis Ababa | 埃塞俄比亚 | 亚的斯亚贝巴
+    Kenya | Nairobi | 肯尼亚 | 内罗毕
+    Uganda | Kampala | 乌干达 | 坎帕拉
+    Rwanda | Kigali | 卢旺达 | 基加利
+    Somalia | Mogadishu | 索马里 | 摩加迪沙
+    Nigeria | Abuja | 尼日利亚 | 阿布贾
+    Ghana | Accra | 加纳 | 阿克拉
+    Senegal | Dakar | 塞内加尔 | 达喀尔
+    Mali | Bamako | 马里 | 巴马科
+    Niger | Niamey | 尼日尔 | 尼亚美
+    Gabon | Libreville | 加蓬 | 利伯维尔
+    Angola | Luanda | 安哥拉 | 罗安达
+    Zambia | Lusaka | 赞比亚 | 卢萨卡
+    Zimbabwe | Harare | 津巴布韦 | 哈拉雷
+    Mozambique | Maputo | 莫桑比克 | 马普托
+    Madagascar | Antananarivo | 马达加斯加 | 塔那那利佛
+    Namibia | Windhoek | 纳米比亚 | 温得和克
+    Liberia | Monrovia | 利比里亚 | 蒙罗维亚
+    Sierra Leone | Freetown | 塞拉利昂 | 弗里敦
+    Guinea | Conakry | 几内亚 | 科纳克里
+    the United States | Washington | 美国 | 华盛顿
+    Canada | Ottawa | 加拿大 | 渥太华
+    Cuba | Havana | 古巴 | 哈瓦那
+    Jamaica | Kingston | 牙买加 | 金斯敦
+    Haiti | Port-au-Prince | 海地 | 太子港
+    Nicaragua | Managua | 尼加拉瓜 | 马那瓜
+    Costa Rica | San Jose | 哥斯达黎加 | 圣何塞
+    the Bahamas | Nassau | 巴哈马 | 拿骚
+    Colombia | Bogota | 哥伦比亚 | 波哥大
+    Venezuela | Caracas | 委内瑞拉 | 加拉加斯
+    Ecuador | Quito | 厄瓜多尔 | 基多
+    Peru | Lima | 秘鲁 | 利马
+    Brazil | Brasilia | 巴西 | 巴西利亚
+    Chile | Santiago | 智利 | 圣地亚哥
+    Argentina | Buenos Aires | 阿根廷 | 布宜诺斯艾利斯
+    Uruguay | Montevideo | 乌拉圭 | 蒙得维的亚
+    Paraguay | Asuncion | 巴拉圭 | 亚松森
+    Guyana | Georgetown | 圭亚那 | 乔治敦
+    Australia | Canberra | 澳大利亚 | 堪培拉
+    New Zealand | Wellington | 新西兰 | 惠灵顿
+    Fiji | Suva | 斐济 | 苏瓦
+    Samoa | Apia | 萨摩亚 | 阿皮亚
     """
 )
-
-CONTINENTS = {
-    "Europe": "欧洲",
-    "Asia": "亚洲",
-    "Africa": "非洲",
-    "North America": "北美洲",
-    "South America": "南美洲",
-    "Oceania": "大洋洲",
-}
 
 COLOURS = {
     "red": "红色",

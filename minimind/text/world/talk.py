@@ -50,9 +50,8 @@ def unknown(rng: Random, lang: str, decks: Decks, held_out: bool = False) -> Tur
 
 def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
     """A question about a country that does not exist, in a trained phrasing."""
-    kind = "capital"
     name = invented(rng, lang, held_out)
-    core = pick_core(rng, kind, lang, held_out)
+    core = pick_core(rng, "capital", lang, held_out)
     text = decorate(rng, put(core, name, lang), lang)
     return Question(text, t.UNKNOWN[lang], lang, "invented", name, core, held_out)
 
@@ -91,7 +90,7 @@ def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     turns = [(first.text, first.answer)]
     for _ in range(rng.randrange(1, 3)):
         x = decks.draw(relation, lang)
-        shown = insert("{ax}", x) if (relation.name, lang) == ("sound", "en") else x
+        shown = relation.spoken(lang, x)
         text = insert(choose(rng, LANGUAGE[lang].FOLLOW_UPS), shown)
         turns.append((capital_letter(text, rng), relation.answer(lang, x)))
     return turns
