@@ -157,13 +157,23 @@ def test_sixteen_bits(rows, tmp_path, dtype):
     start(rows, tmp_path / "full", config=config)
     model, _ = start(rows, tmp_path / "half", config=replace(config, dtype=dtype))
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    full, half = (
-        [line["loss"] for line in read_log(tmp_path / name)]
-        for name in ("full", "half")
-    )
-    assert full != half
-    # fp16 drops its first step while the scale of the loss settles.
-    assert half == pytest.approx(full, rel=0.1)
+    full, half = read_log(tmp_path / "full"), read_log(tmp_path / "half")
+    assert full[0]["loss"] != half[0]["loss"]
+    assert half[0]["loss"] == pytest.approx(full[0]["loss"], rel=0.005)
+    assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.1)
+    # The scaler begins too high and finds its factor by a step or two that overflow.
+    skipped, scaler = half[-1]["skipped"], load_state(tmp_path / "half")["scaler"]
+    assert (0 < skipped < 4) == (dtype == "float16")
+    assert scaler.get("scale") == (2.0 ** (16 - skipped) if skipped else None)
+
+
+def test_the_scaler_is_resumed(rows, tmp_path):
+    config = replace(CONFIG, dtype="float16")
+    whole, _ = start(rows, tmp_path / "a", config=config)
+    start(rows, tmp_path / "b", stop_at(6), config=config)
+    model, _ = start(rows, tmp_path / "b", config=config, seed=1)
+    assert same_weights(whole, model)
+    assert numbers_of(tmp_path / "a") == numbers_of(tmp_path / "b")
 
 
 def test_held_out_numbers(rows, tmp_path):
@@ -183,7 +193,8 @@ def test_held_out_numbers(rows, tmp_path):
 
 def test_the_run_of_these_tests_crosses_an_epoch(rows):
     per_step = CONFIG.batch_size * CONFIG.accumulation
-    assert 3 * per_step < len(rows) < 5 * per_step  # stops lie on both sides
+    assert 3 * per_step < len(rows) < 6 * per_step  # stops lie on both sides
+    assert len(rows) % per_step  # and one step in two epochs
 
 
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
@@ -486,4 +497,4 @@ def test_the_first_step_is_no_part_of_the_estimate(rows, tmp_path, monkeypatch):
     assert (seen["n"], seen["total"]) == (MIXED.steps, MIXED.steps)
     assert seen["elapsed"] == MIXED.steps - 1
     assert (seen["n"] - seen["initial"]) / seen["elapsed"] == pytest.approx(1.0)
-    assert seen["rate"] is None or seen["rate"] == pytest.approx(1.0, rel=0.1)
+    assert seen["rate"] is None or seen["rate"] == pytest.approx(1.0, rel=0.01)

@@ -49,7 +49,7 @@ def random_texts(count: int, seed: int = 0, longest: int = 12) -> list[str]:
     ]
 
 
-TEXTS = random_texts(54)
+TEXTS = random_texts(64)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minimind.model.generate import GREEDY, Completion, Sampling, generate
+from minimind.model.generate import Completion, Sampling, generate
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import encode_chat
 from minimind.text.tokenizer import Tokenizer
@@ -17,12 +17,14 @@ from minimind.text.world.story_check import check_story
 
 Say = Callable[[int], None]
 
+LONGEST = 160  # tokens of a reply; the world's longest stories have about 110
+
 
 def answer(
     model: MiniMindForCausalLM,
     tokenizer: Tokenizer,
     questions: Sequence[str],
-    sampling: Sampling = GREEDY,
+    sampling: Sampling,
     batch_size: int = 64,
     progress: Say = lambda answered: None,
 ) -> list[Completion]:
@@ -65,13 +67,17 @@ def score_world(
     the world's rule finds consistent.
     """
     replies = answer(
-        model, tokenizer, [q["question"] for q in questions], progress=progress
+        model,
+        tokenizer,
+        [q["question"] for q in questions],
+        Sampling(temperature=0.0, max_new_tokens=LONGEST),
+        progress=progress,
     )
     stories = answer(
         model,
         tokenizer,
         [p["prompt"] for p in story_prompts],
-        Sampling(seed=seed),
+        Sampling(seed=seed, max_new_tokens=LONGEST),
         progress=progress,
     )
     right = [

@@ -59,8 +59,9 @@ def advance(bar: tqdm, run: Run, first: int) -> None:
     """Show a step on the bar, whose clock starts after the first one."""
     if run.step == first:
         bar.unpause()
-        bar.initial = first
-    bar.update()
+        bar.initial = bar.n = bar.last_print_n = first
+    else:
+        bar.update()
     bar.set_postfix_str(f"loss {run.numbers['loss']:.3f}", refresh=False)
 
 
