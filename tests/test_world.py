@@ -118,7 +118,7 @@ def test_files_and_formats(tmp_path):
     trained = {row["text"] for row in rows["pretrain.jsonl"]}
     assert not trained & {row["text"] for row in rows["pretrain_heldout.jsonl"]}
     for row in rows["pretrain.jsonl"] + rows["pretrain_heldout.jsonl"]:
-        assert list(row) == ["text"] and 15 <= len(row["text"]) <= 600
+        assert list(row) == ["text"] and 10 <= len(row["text"]) <= 600
     for row in rows["sft.jsonl"]:
         roles = [turn["role"] for turn in row["conversations"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2) and 2 <= len(roles)
@@ -173,7 +173,7 @@ def test_tables_are_unambiguous():
             trained = relation.subjects(lang, held_out=False)
             assert held_out and sorted(held_out + trained) == sorted(subjects)
     share = len(RELATIONS["capital"].subjects("en", held_out=True)) / 105
-    assert 0.1 < share < 0.2
+    assert 0.05 < share < 0.15
 
 
 @pytest.mark.parametrize("lang", LANGS)
@@ -267,7 +267,7 @@ def test_questions_are_balanced(asked):
         assert subjects == {x for x, _ in RELATIONS["capital"].facts[lang]}
         assert {q.kind for q in here} == {*RELATIONS, "invented", "unknown", "talk"}
         share = sum(q.entity_heldout for q in here) / len(here)
-        assert 0.1 < share < 0.3
+        assert 0.05 < share < 0.2
 
 
 def test_no_held_out_phrasing_in_training(chats, texts):
@@ -422,11 +422,11 @@ ALWAYS_FOUND = (
     "drop at", "drop at2", "drop has", "drop lie", "drop go", "drop want", "drop wish",
     "drop give", "drop give_back", "drop find", "drop take", "drop buy", "drop thank",
     "drop lose", "drop hungry", "drop share", "drop game", "drop count", "drop hide",
-    "drop peek", "drop spot", "drop stuck", "drop fetch", "drop broken",
+    "drop spot", "drop stuck", "drop fetch", "drop broken",
     "drop fix", "drop birthday", "colour again", "reverse want give",
     "reverse want ask", "reverse ask give", "reverse give thank", "reverse lose find",
     "reverse go give",
-    "reverse hide peek", "reverse count hide", "reverse plea fix", "reverse stuck sad",
+    "reverse count hide", "reverse plea fix", "reverse stuck sad",
     "reverse hungry share", "reverse share thank", "reverse has want",
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ def _same(facts):
     return {"en": facts, "zh": facts}
 
 
-_COUNTRY_HELD_OUT = frozenset(range(3, len(tables.COUNTRIES), 7))
+_COUNTRY_HELD_OUT = frozenset(range(10, len(tables.COUNTRIES), 13))
 _COLOUR = {
     "en": tuple((row[0], row[1]) for row in tables.COLOURED),
     "zh": tuple((row[2], tables.COLOURS[row[1]]) for row in tables.COLOURED),

@@ -30,8 +30,8 @@ Row = dict[str, str]
 Chat = dict[str, list[dict[str, str]]]
 
 # Shares of the rows; a row of each kind has about the same number of tokens.
-PRETRAIN = {"story": 42, "facts": 38, "sums": 12, "prose": 8}
-SFT = {"fact": 48, "talk": 5, "unknown": 4, "invented": 4, "story": 14, "chat": 25}
+PRETRAIN = {"story": 46, "facts": 40, "sums": 8, "prose": 6}
+SFT = {"fact": 50, "talk": 4, "unknown": 4, "invented": 2, "story": 20, "chat": 20}
 # How many held-out questions of each relation, in each language.
 QUESTIONS = {
     "capital": 120, "colour": 26, "opposite": 40, "sound": 13, "legs": 20,

@@ -33,7 +33,6 @@ class Scene:
     seeker: dict[str, str] = field(default_factory=dict)
     counted: list[str] = field(default_factory=list)
     hidden: dict[str, str] = field(default_factory=dict)
-    peeked: str = ""
     shop: str = ""
     complaints: list[str] = field(default_factory=list)
 

@@ -25,7 +25,7 @@ Written again, byte for byte, by
 
     python -m minimind.text.world --out DIR --seed {seed} --size {size}
 
-Held out from the SFT set: whole phrasings of questions, about one country in seven
+Held out from the SFT set: whole phrasings of questions, about one country in thirteen
 and some subjects of every other table (pretraining states them), invented countries,
 and pairs of child and thing in stories (which pretraining holds out too).
 """
