@@ -16,11 +16,13 @@ from minimind.commands import chat, data, evaluate, train
 from minimind.text.world import write_world
 from minimind.train.config import TrainConfig
 
-SIZE = 72_000  # pretraining rows of the little world, about 3.9M tokens
+SIZE = 90_000  # pretraining rows of the little world, about 5.2M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
-PRETRAIN = TrainConfig(batch_size=8, learning_rate=6e-3, save_every=100)
-SFT = TrainConfig(steps=720, batch_size=8, learning_rate=3e-3, save_every=100)
+PRETRAIN = TrainConfig(
+    steps=2400, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
+)
+SFT = TrainConfig(steps=900, batch_size=8, learning_rate=2e-3, save_every=100)
 
 # What a stage makes, whether that is complete, and how to make it.
 Stage = tuple[Path, Callable[[], bool], Callable[[], int | None]]

@@ -11,26 +11,22 @@ from .decks import SHARES, Decks, weighted
 from .facts import LANGS
 from .phrases import Question, ask
 from .relations import RELATIONS
-from .stories import Story, held_out_pairs, tell_story
-from .tables import NAMES
+from .stories import Story, tell_story
 from .talk import (
     CHAT_SHARES,
     CHATS,
     about_invented,
-    choose,
     fact,
-    fill_request,
     small_talk,
     story_request,
     unknown,
 )
-from .talk_tables import STORY_REQUESTS
 
 Row = dict[str, str]
 Chat = dict[str, list[dict[str, str]]]
 
 # Shares of the rows; a row of each kind has about the same number of tokens.
-PRETRAIN = {"story": 46, "facts": 40, "sums": 8, "prose": 6}
+PRETRAIN = {"story": 54, "facts": 34, "sums": 7, "prose": 5}
 SFT = {"fact": 50, "talk": 4, "unknown": 4, "invented": 2, "story": 20, "chat": 20}
 # How many held-out questions of each relation, in each language.
 QUESTIONS = {
@@ -108,21 +104,14 @@ def questions(seed: int) -> Iterator[Question]:
 
 
 def story_prompts(seed: int, n: int = 200) -> Iterator[Row]:
-    """Requests for stories about pairs of child and thing that no row combines."""
+    """Requests for stories about a child and a thing, in phrasings never trained."""
     rng = Random(f"story prompts {seed}")
     for number in range(n):
         lang = LANGS[number % 2]
-        name, thing = choose(rng, held_out_pairs(lang))
-        friend = choose(rng, [n for n in NAMES[lang] if n != name])
-        wanted = Story("", lang, name, friend, thing)
-        requests = [
-            request
-            for side in STORY_REQUESTS[lang]
-            for request in side
-            if "{n}" in request and "{ti}" in request
-        ]
-        prompt = fill_request(choose(rng, requests), wanted, rng)
-        yield {"prompt": prompt, "lang": lang, "name": name, "thing": thing}
+        story = tell_story(rng, lang)
+        while not story.thing:
+            story = tell_story(rng, lang)
+        yield {"prompt": story_request(rng, story, held_out=True), "lang": lang}
 
 
 def _new_story(rng: Random, lang: str, told: set[str]) -> Story:

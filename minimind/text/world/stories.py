@@ -1,7 +1,4 @@
-"""Stories: a plot, a small cast and a few props, drawn at random and told.
-
-Some pairs of child and thing are held out: no story for training combines them.
-"""
+"""Stories: a plot, a small cast and a few props, drawn at random and told."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,39 +25,19 @@ class Story:
     thing: str
 
 
-def is_held_out(lang: str, name: str, thing: str) -> bool:
-    """Pairs of child and thing that no training story contains."""
-    things = column(tables.THINGS, lang)
-    if thing not in things or name not in tables.NAMES[lang]:
-        return False
-    return (3 * tables.NAMES[lang].index(name) + 5 * things.index(thing)) % 11 == 0
-
-
-def held_out_pairs(lang: str) -> list[tuple[str, str]]:
-    """All held-out pairs (child, thing) of a language."""
-    return [
-        (name, thing)
-        for name in tables.NAMES[lang]
-        for thing in column(tables.THINGS, lang)
-        if is_held_out(lang, name, thing)
-    ]
-
-
 def choose(rng: Random, options: Sequence[T]) -> T:
     """One of a sequence; plain, so that every Python version draws alike."""
     return options[rng.randrange(len(options))]
 
 
 def tell_story(rng: Random, lang: str) -> Story:
-    """One story for training: it holds no held-out pair of child and thing."""
+    """One story."""
     plot = PLOTS[rng.randrange(len(PLOTS))]
     light = tables.THINGS[: tables.LIGHT]
     names, places = tables.NAMES[lang], column(tables.PLACES, lang)
     cast = [choose(rng, names[::2]), choose(rng, names[1::2])]
     rng.shuffle(cast)
     thing = choose(rng, column(light if plot is in_the_tree else tables.THINGS, lang))
-    if any(is_held_out(lang, name, thing) for name in cast):
-        return tell_story(rng, lang)
     food, pet = choose(rng, column(tables.FOODS, lang)), choose(rng, pets(lang))
     inside, outside = choose(rng, places[3:6]), choose(rng, places[:3])
     shade = choose(rng, colours(lang))
