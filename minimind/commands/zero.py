@@ -22,7 +22,7 @@ SEQ_LEN = 256
 PRETRAIN = TrainConfig(
     steps=2400, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
 )
-SFT = TrainConfig(steps=900, batch_size=8, learning_rate=2e-3, save_every=100)
+SFT = TrainConfig(steps=1150, batch_size=8, learning_rate=2e-3, save_every=100)
 
 # What a stage makes, whether that is complete, and how to make it.
 Stage = tuple[Path, Callable[[], bool], Callable[[], int | None]]

@@ -14,7 +14,7 @@ RULES = {**story_people.RULES, **story_things.RULES}
 INTRODUCES = ("has", "lie", "wish", "buy")  # sentences that may name a new thing
 ARRIVES = ("friends", "at", "at2", "birthday")  # sentences that may name a new child
 FEWEST_SENTENCES = 5
-MOST_SENTENCES = 10
+MOST_SENTENCES = 12
 
 
 def replay(text: str) -> Scene:

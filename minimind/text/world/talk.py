@@ -56,11 +56,11 @@ def about_invented(rng: Random, lang: str, held_out: bool = False) -> Question:
     return Question(text, t.UNKNOWN[lang], lang, "invented", name, core, held_out)
 
 
-def story_request(rng: Random, story: Story, held_out: bool = False) -> str:
+def story_request(rng: Random, story: Story) -> str:
     """Ask for a story about what this story is about."""
     fits = [
         request
-        for request in t.STORY_REQUESTS[story.lang][held_out]
+        for request in t.STORY_REQUESTS[story.lang]
         if ("{ti}" not in request or story.thing)
         and ("{m}" not in request or story.friend in story.text)
     ]
@@ -182,6 +182,6 @@ CHATS = {
     "story": story_chat,
 }
 CHAT_SHARES = {
-    "facts": 50, "follow up": 16, "name": 9, "no name": 2, "polite": 9, "unknown": 6,
-    "story": 8,
+    "facts": 50, "follow up": 16, "name": 9, "no name": 2, "polite": 9, "unknown": 4,
+    "story": 10,
 }  # fmt: skip

@@ -25,16 +25,16 @@ Written again, byte for byte, by
 
     python -m minimind.text.world --out DIR --seed {seed} --size {size}
 
-Held out from the SFT set: whole phrasings of questions and of story requests, one
-country in thirteen and some subjects of every other table (pretraining states them),
-and some invented countries.
+Held out from the SFT set: whole phrasings of questions, one country in thirteen and
+some subjects of every other table (pretraining states them), and some invented
+countries.
 """
 WHAT = {
     "pretrain.jsonl": "pretraining: stories, facts, sums, prose",
     "sft.jsonl": "chats of one to four turns",
     "pretrain_heldout.jsonl": "rows of the same kinds that are not in pretrain.jsonl",
     "questions.jsonl": "questions in phrasings never trained on, with their answers",
-    "story_prompts.jsonl": "requests for stories, in phrasings never trained on",
+    "story_prompts.jsonl": "requests for stories to be sampled",
 }
 
 
