@@ -92,7 +92,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "985ff2d55fea613f"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "920f8f967717099a"
 
 
 def test_another_seed_is_another_corpus():
@@ -295,7 +295,8 @@ def test_words_of_held_out_questions_are_trained():
     for question in questions(0):
         if question.kind == "invented":
             continue
-        words = re.findall(r"[a-z']+|[\u4e00-\u9fff]|\d", question.text.lower())
+        text = question.text.lower().replace("'s", " ")
+        words = re.findall(r"[a-z']+|[\u4e00-\u9fff]|\d", text)
         assert set(words) <= seen, (question.text, set(words) - seen)
 
 

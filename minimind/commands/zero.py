@@ -16,11 +16,11 @@ from minimind.commands import chat, data, evaluate, train
 from minimind.text.world import write_world
 from minimind.train.config import TrainConfig
 
-SIZE = 90_000  # pretraining rows of the little world, about 5.2M tokens
+SIZE = 96_000  # pretraining rows of the little world, about 5.3M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
 PRETRAIN = TrainConfig(
-    steps=2400, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
+    steps=2500, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
 )
 SFT = TrainConfig(steps=1150, batch_size=8, learning_rate=2e-3, save_every=100)
 

@@ -18,6 +18,7 @@ from minimind.text.world.story_check import check_story
 Say = Callable[[int], None]
 
 LONGEST = 160  # tokens of a reply; the world's longest stories have about 110
+STORY_TEMPERATURE = 0.3  # of the sampled stories
 
 
 def answer(
@@ -77,7 +78,7 @@ def score_world(
         model,
         tokenizer,
         [p["prompt"] for p in story_prompts],
-        Sampling(seed=seed, max_new_tokens=LONGEST),
+        Sampling(STORY_TEMPERATURE, seed=seed, max_new_tokens=LONGEST),
         progress=progress,
     )
     right = [

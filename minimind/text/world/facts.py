@@ -23,7 +23,7 @@ class Relation:
     name: str
     facts: dict[str, tuple[tuple[str, str], ...]]
     statements: dict[str, tuple[str, ...]]
-    is_held_out: Callable[[int], bool] = lambda index: index % 8 == 5
+    is_held_out: Callable[[int], bool] = lambda index: index % 12 == 5
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
