@@ -325,6 +325,17 @@ def test_sft_chat_and_generate(made, tmp_path, capsys, monkeypatch):
     assert all(text.startswith("The cat") for text in texts)
 
 
+def test_tokenizer_reads_no_more_than_it_is_told(made, tmp_path, capsys):
+    """The cap bounds the memory; what it took is printed."""
+    data = ["--data", str(made / "text.jsonl"), "--vocab-size", "300"]
+    for name, cap in (("whole", []), ("capped", ["--max-bytes", "300"])):
+        argv = ["tokenizer", "train", *data, "--out", str(tmp_path / name), *cap]
+        assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("peak memory") == 2 or sys.platform == "win32"
+    assert "reading: 60row" in printed.err and "reading: 6row" in printed.err
+
+
 def test_evaluate_text(made, capsys):
     argv = ["evaluate", "text", str(made / "base"), "--seq-len", "64"]
     assert main([*argv, "--data", str(made / "text.jsonl")]) == 0

@@ -1,5 +1,6 @@
 """`minimind tokenizer train` and `minimind data prepare`."""
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,18 @@ def plain_chat(messages: list[Message]) -> str:
     return CONTROL.sub("", compile_template(CHAT_TEMPLATE).render(messages=messages))
 
 
+def peak_memory() -> str:
+    """The most memory this process has held, where the system tells it."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (
+        f", peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GB"
+    )
+
+
 def check_any(row: tokens.Row) -> str | None:
     """What is wrong with a row of either kind."""
     return check_conversation(row) if "conversations" in row else check_text(row)
@@ -84,7 +97,7 @@ def train(
     tokenizer.save(out)
     print(
         f"{out}: {tokenizer.vocab_size} ids, {sum(map(len, sample)) / ids:.2f} "
-        f"characters a token, {time.perf_counter() - began:.1f} s"
+        f"characters a token{peak_memory()}, {time.perf_counter() - began:.1f} s"
     )
 
 

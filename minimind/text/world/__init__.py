@@ -5,12 +5,12 @@ stream it; `check_statement`, `check_text`, `check_answer`, `check_chat` and
 `check_story` are its rule. Tables, phrasings, stories and talk have a module each.
 """
 
-from .check import check_answer, check_statement, check_text
-from .check_chat import check_chat
-from .phrases import Question
-from .rows import pretrain_rows, questions, sft_rows, story_prompts
-from .story_check import check_story
-from .write import write_world
+from minimind.text.world.check import check_answer, check_statement, check_text
+from minimind.text.world.check_chat import check_chat
+from minimind.text.world.phrases import Question
+from minimind.text.world.rows import pretrain_rows, questions, sft_rows, story_prompts
+from minimind.text.world.story_check import check_story
+from minimind.text.world.write import write_world
 
 __all__ = [
     "Question",

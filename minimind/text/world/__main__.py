@@ -4,8 +4,7 @@ import argparse
 import sys
 
 from minimind.errors import UserError
-
-from . import write_world
+from minimind.text.world import write_world
 
 
 def main(arguments: list[str] | None = None) -> int:

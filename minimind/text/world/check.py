@@ -7,14 +7,21 @@ drawn. `check_story` has a module of its own.
 import re
 from functools import lru_cache
 
-from . import talk_tables as t
-from .phrases import Question
-from .prose import ASIDES, BOTH, PROBLEMS, TRAVEL, UNLIKE, list_sentences
-from .relations import RELATIONS
-from .statements import parse_statement
-from .story_check import check_story
-from .story_text import language_of, parse, split
-from .tables import NAMES, USER_NAMES
+from minimind.text.world import talk_tables as t
+from minimind.text.world.phrases import Question
+from minimind.text.world.prose import (
+    ASIDES,
+    BOTH,
+    PROBLEMS,
+    TRAVEL,
+    UNLIKE,
+    list_sentences,
+)
+from minimind.text.world.relations import RELATIONS
+from minimind.text.world.statements import parse_statement
+from minimind.text.world.story_check import check_story
+from minimind.text.world.story_text import language_of, parse, split
+from minimind.text.world.tables import NAMES, USER_NAMES
 
 EQUATION = re.compile(r"(\d+)\+(\d+)=(\d+)")
 

@@ -2,12 +2,12 @@
 
 import re
 
-from . import talk_tables as t
-from .check import check_statement, talk_of
-from .statements import parse_statement
-from .story_check import FEWEST_SENTENCES, check_story, replay
-from .story_text import language_of, split
-from .tables import USER_NAMES
+from minimind.text.world import talk_tables as t
+from minimind.text.world.check import check_statement, talk_of
+from minimind.text.world.statements import parse_statement
+from minimind.text.world.story_check import FEWEST_SENTENCES, check_story, replay
+from minimind.text.world.story_text import language_of, split
+from minimind.text.world.tables import USER_NAMES
 
 
 def check_chat(turns: list[dict[str, str]]) -> list[str]:

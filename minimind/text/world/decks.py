@@ -6,8 +6,8 @@ that of 40,000 rows no country gets 30 and another 300.
 
 from random import Random
 
-from .facts import Relation
-from .relations import RELATIONS
+from minimind.text.world.facts import Relation
+from minimind.text.world.relations import RELATIONS
 
 # How often each relation is asked about, in parts of the whole.
 SHARES = {

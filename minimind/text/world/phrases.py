@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from . import phrases_en, phrases_zh
-from .facts import Relation, insert
-from .relations import RELATIONS
+from minimind.text.world import phrases_en, phrases_zh
+from minimind.text.world.facts import Relation, insert
+from minimind.text.world.relations import RELATIONS
 
 
 @dataclass(frozen=True)

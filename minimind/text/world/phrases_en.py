@@ -5,7 +5,7 @@ order than the trained ones, made of words that training rows do contain.
 {x} is the subject, {ax} the subject with its article, {a} and {b} two operands.
 """
 
-from .forms import Forms, Frames, Split
+from minimind.text.world.forms import Forms, Frames, Split
 
 # Frames around a noun phrase {np} ("the capital of France") or an indirect
 # question {cl} ("which city is the capital of France"). They serve all relations.

@@ -4,7 +4,7 @@ The same layout as `phrases_en`: {x} is the subject, {a} and {b} two operands, {
 a noun phrase, {cl} a question that also stands inside a sentence.
 """
 
-from .forms import Forms, Frames, Split
+from minimind.text.world.forms import Forms, Frames, Split
 
 FRAMES = Frames(
     np=Split(

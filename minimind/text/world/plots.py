@@ -7,9 +7,9 @@ worked out is for `story_check` to say, which reads only the text.
 
 from collections.abc import Callable
 
-from . import tables
-from .story_text import column
-from .teller import Teller
+from minimind.text.world import tables
+from minimind.text.world.story_text import column
+from minimind.text.world.teller import Teller
 
 
 def lost_and_found(tell: Teller) -> None:

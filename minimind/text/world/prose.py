@@ -2,11 +2,11 @@
 
 from random import Random
 
-from . import tables
-from .decks import Decks, weighted
-from .facts import Relation, insert
-from .relations import RELATIONS
-from .statements import state
+from minimind.text.world import tables
+from minimind.text.world.decks import Decks, weighted
+from minimind.text.world.facts import Relation, insert
+from minimind.text.world.relations import RELATIONS
+from minimind.text.world.statements import state
 
 # How often each relation is stated, in parts of the whole.
 STATED = {

@@ -4,8 +4,8 @@ Pure tables: facts from `tables`, statement forms in both languages, and which
 subjects are held out (pretraining states them, SFT never asks about them).
 """
 
-from . import tables
-from .facts import Relation
+from minimind.text.world import tables
+from minimind.text.world.facts import Relation
 
 
 def _columns(table, x, y, zh_x, zh_y):

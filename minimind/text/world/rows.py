@@ -6,13 +6,13 @@ Every stream is a function of its seed alone.
 from collections.abc import Iterator
 from random import Random
 
-from . import prose
-from .decks import SHARES, Decks, weighted
-from .facts import LANGS
-from .phrases import Question, ask
-from .relations import RELATIONS
-from .stories import Story, tell_story
-from .talk import (
+from minimind.text.world import prose
+from minimind.text.world.decks import SHARES, Decks, weighted
+from minimind.text.world.facts import LANGS
+from minimind.text.world.phrases import Question, ask
+from minimind.text.world.relations import RELATIONS
+from minimind.text.world.stories import Story, tell_story
+from minimind.text.world.talk import (
     CHAT_SHARES,
     CHATS,
     about_invented,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import cache
 from random import Random
 
-from .facts import Relation, fill
-from .relations import RELATIONS
+from minimind.text.world.facts import Relation, fill
+from minimind.text.world.relations import RELATIONS
 
 
 @cache

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from . import tables
-from .plots import PLOTS, hungry_pet, in_the_tree
-from .story_text import colours, column, join, pets, render
-from .teller import Teller
+from minimind.text.world import tables
+from minimind.text.world.plots import PLOTS, hungry_pet, in_the_tree
+from minimind.text.world.story_text import colours, column, join, pets, render
+from minimind.text.world.teller import Teller
 
 MOST_SENTENCES = 10
 T = TypeVar("T")

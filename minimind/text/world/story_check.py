@@ -5,10 +5,10 @@ what, who wants, owes or hides, and complains about every sentence that cannot
 follow from what the text said before, and about every thread left open at the end.
 """
 
-from . import story_people, story_things, tables
-from .scene import Scene
-from .sentences import OPENER
-from .story_text import Event, language_of, parse, pets, split
+from minimind.text.world import story_people, story_things, tables
+from minimind.text.world.scene import Scene
+from minimind.text.world.sentences import OPENER
+from minimind.text.world.story_text import Event, language_of, parse, pets, split
 
 RULES = {**story_people.RULES, **story_things.RULES}
 INTRODUCES = ("has", "lie", "wish", "buy")  # sentences that may name a new thing

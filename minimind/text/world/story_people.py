@@ -3,8 +3,8 @@
 Each says what must hold before (`need`) and what is different afterwards.
 """
 
-from .scene import Scene
-from .story_text import Event
+from minimind.text.world.scene import Scene
+from minimind.text.world.story_text import Event
 
 
 def _friends(s: Scene, e: Event) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
 
-from . import tables
-from .sentences import OPENER, SENTENCES
+from minimind.text.world import tables
+from minimind.text.world.sentences import OPENER, SENTENCES
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 Each says what must hold before (`need`) and what is different afterwards.
 """
 
-from . import tables
-from .scene import Item, Scene
-from .story_text import Event
+from minimind.text.world import tables
+from minimind.text.world.scene import Item, Scene
+from minimind.text.world.story_text import Event
 
 
 def _has(s: Scene, e: Event) -> None:

@@ -5,15 +5,22 @@ A turn is a pair (what the user says, the one right reply).
 
 from random import Random
 
-from . import talk_tables as t
-from .decks import Decks, weighted
-from .facts import Relation, insert
-from .phrases import LANGUAGE, Question, ask, decorate, pick_core, put
-from .relations import RELATIONS
-from .stories import Story, choose, tell_story
-from .story_check import replay
-from .story_text import nouns
-from .tables import USER_NAMES
+from minimind.text.world import talk_tables as t
+from minimind.text.world.decks import Decks, weighted
+from minimind.text.world.facts import Relation, insert
+from minimind.text.world.phrases import (
+    LANGUAGE,
+    Question,
+    ask,
+    decorate,
+    pick_core,
+    put,
+)
+from minimind.text.world.relations import RELATIONS
+from minimind.text.world.stories import Story, choose, tell_story
+from minimind.text.world.story_check import replay
+from minimind.text.world.story_text import nouns
+from minimind.text.world.tables import USER_NAMES
 
 Turn = tuple[str, str]
 

@@ -3,7 +3,7 @@
 Each entry: the phrasings that SFT uses, the phrasings held out, the one reply.
 """
 
-from .forms import Split
+from minimind.text.world.forms import Split
 
 UNKNOWN = {
     "en": "I don't know that. I only know my little world.",

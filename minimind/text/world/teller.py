@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from .story_text import Event
+from minimind.text.world.story_text import Event
 
 
 @dataclass

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
-
-from .rows import pretrain_rows, questions, sft_rows, story_prompts
+from minimind.text.world.rows import pretrain_rows, questions, sft_rows, story_prompts
 
 CARD = """# The little world
 
