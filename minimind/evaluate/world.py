@@ -62,10 +62,10 @@ def score_world(
 ) -> dict[str, Any]:
     """Scores of a chat model, each with its standard error and count.
 
-    facts: share of replies equal to the answer, by language, by kind, and
-    apart for entities that no training question asks about. stops: share of
-    replies that ended by themselves. stories: share of sampled stories that
-    the world's rule finds consistent.
+    facts: share of replies equal to the answer, by language, apart for what
+    training asks about in other words and never asks about, and by kind.
+    stops: share of replies that ended by themselves. stories: share of
+    sampled stories that the world's rule finds consistent.
     """
     replies = answer(
         model,
@@ -95,8 +95,11 @@ def score_world(
         return share(hits) if hits else None
 
     kinds = sorted({question["kind"] for question in questions})
-    groups = {"all": {}} | {kind: {"kind": kind} for kind in kinds}
-    groups["entities never asked about"] = {"entity_heldout": True}
+    groups = {
+        "all": {},
+        "asked about in other words": {"entity_heldout": False},
+        "never asked about": {"entity_heldout": True},
+    } | {kind: {"kind": kind} for kind in kinds}
     return {
         "facts": {
             lang: {

@@ -11,8 +11,8 @@ from minimind.text.world.relations import RELATIONS
 
 # How often each relation is asked about, in parts of the whole.
 SHARES = {
-    "capital": 40, "colour": 8, "opposite": 12, "sound": 4, "legs": 4, "home": 4,
-    "young": 4, "sum": 10,
+    "capital": 36, "colour": 8, "opposite": 13, "sound": 5, "legs": 5, "home": 5,
+    "young": 5, "sum": 13,
 }  # fmt: skip
 
 

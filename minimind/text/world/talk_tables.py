@@ -16,7 +16,9 @@ TALK = {
             Split(
                 ("hello", "hello!", "hi", "hi!", "hey", "hey!", "good morning",
                  "good morning!", "hello there", "hi there!", "good evening",
-                 "hello MiniMind", "hi MiniMind!", "good day", "good day!"),
+                 "hello MiniMind", "hi MiniMind!", "good day", "good day!",
+                 "hello, MiniMind!", "hey MiniMind", "hi, good morning!",
+                 "hello, good evening!", "hi there, MiniMind"),
                 ("hey there, MiniMind!", "hello, good day!"),
             ),
             "Hello! How can I help you?",
@@ -25,7 +27,8 @@ TALK = {
             Split(
                 ("how are you?", "how are you today?", "hello, how are you?",
                  "how do you feel?", "are you well?", "how is it going?",
-                 "hi, how are you?", "are you fine?", "how are you doing?"),
+                 "hi, how are you?", "are you fine?", "how are you doing?",
+                 "are you OK today?", "MiniMind, how do you feel?"),
                 ("are you well today?", "how do you feel today, MiniMind?"),
             ),
             "I am fine, thank you.",
@@ -36,7 +39,9 @@ TALK = {
                  "what's your name?", "do you have a name?", "tell me your name.",
                  "tell me who you are.", "who am I talking to?", "your name?",
                  "what do people call you?", "can you tell me who you are?",
-                 "hello, who are you?", "your name, please.", "introduce yourself."),
+                 "hello, who are you?", "your name, please.", "introduce yourself.",
+                 "please tell me your name.", "say who you are.",
+                 "what name do you have?", "I want to know who you are."),
                 ("please say who you are.", "which name do you have?",
                  "I would like to know your name."),
             ),
@@ -46,7 +51,9 @@ TALK = {
             Split(
                 ("are you a human?", "are you a person?", "are you a robot?",
                  "do you have a body?", "are you alive?", "are you real?",
-                 "are you a child?", "are you an animal?"),
+                 "are you a child?", "are you an animal?",
+                 "hello, are you real?", "are you a real human?",
+                 "is MiniMind a person?", "is MiniMind alive?"),
                 ("hi, are you a real person?", "is MiniMind a human?"),
             ),
             "No, I am a small language model.",
@@ -56,7 +63,8 @@ TALK = {
                 ("what can you do?", "what do you know?", "how can you help me?",
                  "help", "what can I ask you?", "what can you tell me?",
                  "what are you good at?", "tell me what you can do.",
-                 "what do you know about?"),
+                 "what do you know about?", "can you tell me what you can do?",
+                 "what can you talk about?"),
                 ("can you tell me what you know?", "what can I ask you about?"),
             ),
             "I know capitals, colours, animals and sums, and I tell stories.",
@@ -65,7 +73,9 @@ TALK = {
             Split(
                 ("thanks", "thanks!", "thank you", "thank you!", "thank you so much!",
                  "thanks a lot", "many thanks", "great, thanks!", "OK, thank you.",
-                 "thank you very much.", "that helps, thanks.", "thank you, MiniMind."),
+                 "thank you very much.", "that helps, thanks.", "thank you, MiniMind.",
+                 "thanks, MiniMind.", "many thanks, MiniMind.",
+                 "great, thank you so much!", "thanks so much!"),
                 ("great, many thanks!", "thanks so much, MiniMind."),
             ),
             "You are welcome.",
@@ -74,7 +84,8 @@ TALK = {
             Split(
                 ("bye", "bye!", "goodbye", "goodbye!", "bye bye", "see you",
                  "see you later!", "good night", "good night!", "I have to go, bye.",
-                 "goodbye, MiniMind.", "see you tomorrow."),
+                 "goodbye, MiniMind.", "see you tomorrow.", "OK, bye!",
+                 "I have to go now, goodbye.", "OK, see you later!"),
                 ("OK, goodbye!", "I have to go, see you later."),
             ),
             "Goodbye!",
@@ -84,7 +95,8 @@ TALK = {
         "greeting": (
             Split(
                 ("你好", "你好！", "您好", "您好！", "嗨", "嗨！", "早上好", "早上好！",
-                 "晚上好", "你好呀", "你好，MiniMind", "MiniMind，你好！", "大家好"),
+                 "晚上好", "你好呀", "你好，MiniMind", "MiniMind，你好！", "大家好",
+                 "嗨，你好！", "晚上好，MiniMind"),
                 ("嗨，MiniMind！", "早上好，MiniMind！"),
             ),
             "你好！我能帮你什么？",
@@ -92,7 +104,8 @@ TALK = {
         "how": (
             Split(
                 ("你好吗？", "你今天好吗？", "你怎么样？", "你还好吗？", "最近好吗？",
-                 "你今天怎么样？", "最近怎么样？", "你好，你好吗？"),
+                 "你今天怎么样？", "最近怎么样？", "你好，你好吗？",
+                 "MiniMind，你好吗？", "你今天还好吗？"),
                 ("你最近好吗？", "MiniMind，你今天还好吗？"),
             ),
             "我很好，谢谢你。",
@@ -110,7 +123,8 @@ TALK = {
         "human": (
             Split(
                 ("你是人吗？", "你是真人吗？", "你是机器人吗？", "你有身体吗？",
-                 "你是活的吗？", "你是小孩吗？", "你是动物吗？", "你是一个人吗？"),
+                 "你是活的吗？", "你是小孩吗？", "你是动物吗？", "你是一个人吗？",
+                 "请问你是人吗？", "MiniMind是真人吗？"),
                 ("请问你是真的人吗？", "MiniMind是人吗？"),
             ),
             "不，我是一个小小的语言模型。",
@@ -136,7 +150,8 @@ TALK = {
             Split(
                 ("再见", "再见！", "拜拜", "拜拜！", "明天见", "明天见！", "晚安",
                  "晚安！",
-                 "我要走了，再见。", "下次见。", "再见，MiniMind。"),
+                 "我要走了，再见。", "下次见。", "再见，MiniMind。", "好的，拜拜！",
+                 "好的，明天见。", "我要走了，拜拜。"),
                 ("好的，再见！", "我要走了，明天见。"),
             ),
             "再见！",
