@@ -27,7 +27,7 @@ test: .venv/ready-dev ## run every check: export, style, tests, notebooks, book
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=400 notebooks
+		--nbval-cell-timeout=1200 notebooks
 	$(MAKE) book
 
 lab: .venv/ready-dev ## open the chapters in JupyterLab

@@ -1,4 +1,4 @@
-"""Helpers for the chapters: methods added cell by cell, and the map of the system.
+"""Helpers for the chapters: methods added cell by cell, the map, a trained model.
 
 Only notebooks and the book's front page use this module. The idea of `add_to`, a
 class that grows over several cells, is that of "Dive into Deep Learning"
@@ -6,6 +6,7 @@ class that grows over several cells, is that of "Dive into Deep Learning"
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from IPython.display import HTML
 
@@ -23,6 +24,21 @@ def add_to(owner: type) -> Callable:
         return method
 
     return attach
+
+
+def trained(stage: str) -> Path:
+    """Directory of the nano model after a stage of `minimind zero`.
+
+    stage: "pretrain" or "sft". The model is that of `make zero`, in the project's
+    out/zero; where it is not there yet it is trained now, which takes some minutes.
+    """
+    # Here, so that a chapter on the tokenizer does not load the training code.
+    from minimind.commands.zero import build, finished
+
+    out = Path("../out/zero")  # notebooks run in their own folder
+    if not finished(out / stage) and build(out, seed=0, until=stage):
+        raise KeyboardInterrupt(f"{out}: stopped; run the cell again to go on")
+    return out / stage
 
 
 # The way of the data, from top to bottom, four boxes to a row.

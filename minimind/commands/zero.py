@@ -61,18 +61,8 @@ def finished(run: Path) -> bool:
     return "finished" in json.loads(record.read_text("utf-8"))["numbers"]
 
 
-def zero(out: Path = Path("out/zero"), seed: int = 0) -> int:
-    """Train a small chat model from nothing, then talk with it.
-
-    Writes a little world of stories, facts and sums, learns a vocabulary,
-    pretrains, fine-tunes on conversations and scores the result. What is done
-    is not done again, and a killed run goes on where it was. Where there is
-    no terminal, it asks a list of questions in place of the chat.
-
-    Args:
-        out: directory for everything that is made.
-        seed: of the world, the weights and the order of the rows.
-    """
+def stages(out: Path, seed: int) -> list[Stage]:
+    """Everything that is made on the way, in order."""
     world, vocabulary, scores = out / "world", out / "tokenizer", out / "scores.json"
     base, tuned = out / "pretrain", out / "sft"
 
@@ -85,7 +75,7 @@ def zero(out: Path = Path("out/zero"), seed: int = 0) -> int:
             lambda: data.prepare(source, vocabulary, made, kind, SEQ_LEN),
         )
 
-    stages: list[Stage] = [
+    return [
         (world, world.is_dir, lambda: make_world(world, seed)),
         (
             vocabulary,
@@ -122,13 +112,36 @@ def zero(out: Path = Path("out/zero"), seed: int = 0) -> int:
         ),
         (scores, scores.is_file, lambda: evaluate.world(tuned, world, scores, seed)),
     ]
-    for made, is_done, make in stages:
+
+
+def build(out: Path, seed: int, until: str = "scores.json") -> int:
+    """Make what is not there yet, up to and with `until`; the exit status."""
+    for made, is_done, make in stages(out, seed):
         if is_done():
             print(f"{made}: done")
         elif status := make():
             return status
+        if made == out / until:
+            break
+    return 0
+
+
+def zero(out: Path = Path("out/zero"), seed: int = 0) -> int:
+    """Train a small chat model from nothing, then talk with it.
+
+    Writes a little world of stories, facts and sums, learns a vocabulary,
+    pretrains, fine-tunes on conversations and scores the result. What is done
+    is not done again, and a killed run goes on where it was. Where there is
+    no terminal, it asks a list of questions in place of the chat.
+
+    Args:
+        out: directory for everything that is made.
+        seed: of the world, the weights and the order of the rows.
+    """
+    if status := build(out, seed):
+        return status
     if sys.stdin.isatty():
-        chat.chat(tuned)
+        chat.chat(out / "sft")
     else:
-        chat.ask(tuned, QUESTIONS)
+        chat.ask(out / "sft", QUESTIONS)
     return 0
