@@ -231,7 +231,8 @@ def test_an_error_leaves_other_modules_alone(repo, capsys):
         ([NORM, METHOD], "cell 3: @add_to(Norm): no earlier cell exports class Norm"),
         (
             [NORM, CLASS, METHOD.replace("return", "super().forward(x)\n    return")],
-            "cell 4: super() in Norm.forward, an added method: write super(Norm, self)",
+            "cell 4: super() in Norm.forward, an added method: "
+            "move it into the cell of class Norm",
         ),
         ([NORM, CLASS + "\nNorm()\n"], "cell 3: line 10: an exported cell holds only"),
         ([NORM, "#| export model.norm\nx = (1\n"], "cell 3: line 2: syntax error"),

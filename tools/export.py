@@ -107,7 +107,7 @@ class Module:
             place = f"no earlier cell exports class {owner} to minimind.{self.name}"
             raise cell.error(f"@add_to({owner}): {place}")
         if any(ast.unparse(n) == "super()" for n in ast.walk(node)):
-            hint = f"write super({owner}, self)"
+            hint = f"move it into the cell of class {owner}"
             raise cell.error(f"super() in {owner}.{node.name}, an added method: {hint}")
         for name in sorted(names_in_signature(node)):
             late = self.block_of.get(name, -1) > self.block_of[owner]
