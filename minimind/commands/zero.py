@@ -35,7 +35,7 @@ QUESTIONS = (
     "What is the opposite of hot?",
     "草是什么颜色的？",
     "What is 4 + 3?",
-    "What is the capital of Zubrowka?",
+    "What is the capital of Nimoland?",
     "Tell me a story about Tom and a ball.",
     "讲一个小猫的故事。",
     "谢谢！",
