@@ -6,13 +6,26 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from minimind.model.rope import RotaryEmbedding, apply_rope, rope_table, rotate_half
+from minimind.model.rope import (
+    RopeScaling,
+    RotaryEmbedding,
+    apply_rope,
+    ntk_theta,
+    rope_frequencies,
+    rope_table,
+    rotate_half,
+    scaled_frequencies,
+)
 
 DIM, LENGTH, THETA = 16, 300, 1e4
 
 
 def heads(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def plain_table(dim: int, length: int, theta: float):
+    return rope_table(rope_frequencies(dim, theta), length)
 
 
 def turns(dim: int, length: int, theta: float) -> torch.Tensor:
@@ -35,7 +48,7 @@ def rotated(x: torch.Tensor, first: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("dim,theta", [(2, 1e4), (16, 1e4), (64, 1e6)])
 def test_table_holds_the_angles(dim, theta):
-    cos, sin = rope_table(dim, LENGTH, theta)
+    cos, sin = plain_table(dim, LENGTH, theta)
     assert cos.shape == sin.shape == (LENGTH, dim)
     assert cos.dtype == sin.dtype == torch.float32
     exact = turns(dim, LENGTH, theta)
@@ -96,7 +109,7 @@ def test_positions_are_looked_up_per_row():
     rope = RotaryEmbedding(DIM, LENGTH, THETA)
     cos, sin = rope(torch.tensor([[0, 1, 2], [0, 0, 299]]))
     assert cos.shape == sin.shape == (2, 1, 3, DIM)
-    table = rope_table(DIM, LENGTH, THETA)
+    table = plain_table(DIM, LENGTH, THETA)
     assert_close(cos[1, 0, 2], table[0][299], rtol=0, atol=0)
     assert_close(sin[0, 0, 2], table[1][2], rtol=0, atol=0)
     x = heads(1, 2, 12, DIM)
@@ -129,7 +142,7 @@ def test_table_survives_a_move(move):
     """The module sits inside a model, as in real use."""
     model = torch.nn.Sequential(RotaryEmbedding(DIM, LENGTH, THETA))
     moved = move(model)[0]
-    for ours, fresh in zip((moved.cos, moved.sin), rope_table(DIM, LENGTH, THETA)):
+    for ours, fresh in zip((moved.cos, moved.sin), plain_table(DIM, LENGTH, THETA)):
         assert_close(ours, fresh, rtol=0, atol=0)
 
 
@@ -138,7 +151,7 @@ def test_table_of_a_model_made_on_meta():
         rope = RotaryEmbedding(DIM, LENGTH, THETA)
     assert rope.cos.is_meta
     rope.to_empty(device="cpu")
-    assert_close(rope.cos, rope_table(DIM, LENGTH, THETA)[0], rtol=0, atol=0)
+    assert_close(rope.cos, plain_table(DIM, LENGTH, THETA)[0], rtol=0, atol=0)
 
 
 def test_table_follows_its_module_to_another_device():
@@ -173,3 +186,149 @@ def test_equals_llama_to_the_bit(theta):
     their_q, their_k = llama.apply_rotary_pos_emb(q, k, *theirs)
     assert_close(apply_rope(q, *ours), their_q, rtol=0, atol=0)
     assert_close(apply_rope(k, *ours), their_k, rtol=0, atol=0)
+
+
+def of_transformers(kind: str, theta: float, length: int, seq_len=None, **more):
+    """transformers' own frequencies and attention factor, for heads of DIM."""
+    transformers = pytest.importorskip("transformers", minversion="5")
+    rope_utils = pytest.importorskip("transformers.modeling_rope_utils")
+    config = transformers.LlamaConfig(
+        hidden_size=2 * DIM,
+        num_attention_heads=2,
+        max_position_embeddings=length,
+        rope_parameters={"rope_type": kind, "rope_theta": theta, **more},
+    )
+    return rope_utils.ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len)
+
+
+@pytest.mark.parametrize("theta", [1e4, 1e6])
+@pytest.mark.parametrize("length", [20, 128, 2048, 32768])
+@pytest.mark.parametrize("factor", [1.0, 1.5, 4.0, 16.0])
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_scaling_equals_transformers(kind, factor, length, theta):
+    numbers = {"factor": factor, "original_max_position_embeddings": length}
+    theirs, their_factor = of_transformers(kind, theta, 16 * length, **numbers)
+    scaling = RopeScaling(kind, factor, length)
+    ours = scaled_frequencies(rope_frequencies(DIM, theta), theta, scaling)
+    assert_close(ours, theirs, rtol=2e-7, atol=0)
+    assert scaling.attention_factor == pytest.approx(their_factor, rel=1e-12)
+    if factor > 1:
+        assert (ours < rope_frequencies(DIM, theta)).any()
+
+
+@pytest.mark.parametrize("fast,slow", [(32, 1), (8, 2), (3, 0.5)])
+def test_yarn_bounds_equal_transformers(fast, slow):
+    numbers = {
+        "factor": 8.0,
+        "original_max_position_embeddings": 512,
+        "beta_fast": fast,
+        "beta_slow": slow,
+    }
+    theirs, _ = of_transformers("yarn", THETA, 4096, **numbers)
+    scaling = RopeScaling("yarn", **numbers)
+    ours = scaled_frequencies(rope_frequencies(DIM, THETA), THETA, scaling)
+    assert_close(ours, theirs, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("theta", [1e4, 1e6])
+@pytest.mark.parametrize("factor", [2.0, 4.0, 10.0])
+def test_ntk_equals_the_dynamic_form_of_transformers(factor, theta):
+    """Theirs, from the length so far; ours is fixed at the length it reaches.
+
+    Their base is theta * (s * length / trained - (s - 1)) ** (D / (D - 2)), so with
+    s = 1 and length = factor * trained it is ours.
+    """
+    seq_len = int(factor * 100)
+    theirs, their_factor = of_transformers("dynamic", theta, 100, seq_len, factor=1.0)
+    ours = rope_frequencies(DIM, ntk_theta(theta, factor, DIM))
+    assert_close(ours, theirs, rtol=2e-7, atol=0)
+    assert their_factor == 1
+
+
+def test_ntk_slows_the_slowest_pair_by_the_factor_and_the_fastest_not():
+    plain = rope_frequencies(DIM, THETA)
+    stretched = rope_frequencies(DIM, ntk_theta(THETA, 4.0, DIM))
+    assert stretched[0] == plain[0] == 1
+    assert_close(plain[-1] / stretched[-1], torch.tensor(4.0))
+    ratio = plain / stretched
+    assert (ratio.diff() > 0).all()
+
+
+def test_yarn_keeps_fast_pairs_and_slows_slow_ones():
+    """By hand: with 512 tokens and theta 1e4, pair i turns 81.5 * 10^(-i/2) times.
+
+    So pairs 0 (81 turns) is kept, pairs 4 and on (less than 1) are slowed in full,
+    and the ramp falls by a quarter a pair in between.
+    """
+    plain = rope_frequencies(DIM, THETA)
+    ours = scaled_frequencies(plain, THETA, RopeScaling("yarn", 4.0, 512))
+    keep = torch.tensor([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
+    assert_close(ours / plain, keep + (1 - keep) / 4)
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_scaled_layer_equals_llama(kind):
+    transformers = pytest.importorskip("transformers", minversion="5")
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    parameters = {"rope_type": kind, "rope_theta": THETA, "factor": 4.0}
+    if kind == "yarn":
+        parameters["original_max_position_embeddings"] = 75
+    config = transformers.LlamaConfig(
+        hidden_size=2 * DIM,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+        rope_parameters=parameters,
+    )
+    position_ids = torch.arange(LENGTH)[None]
+    theirs = llama.LlamaRotaryEmbedding(config)(heads(1, 2, 1, DIM), position_ids)
+    rope = RotaryEmbedding(DIM, LENGTH, THETA, RopeScaling(kind, 4.0, 75))
+    for one, other in zip(rope(position_ids), theirs):
+        assert_close(one[:, 0], other, rtol=0, atol=2e-5)
+
+
+def test_linear_scaling_is_position_interpolation():
+    rope = RotaryEmbedding(DIM, LENGTH, THETA, RopeScaling("linear", 4.0, 75))
+    cos, sin = rope(torch.arange(0, LENGTH, 4)[None])
+    plain = plain_table(DIM, LENGTH // 4, THETA)
+    assert_close(cos[0, 0], plain[0])
+    assert_close(sin[0, 0], plain[1])
+
+
+def test_scaled_table_survives_a_move():
+    scaling = RopeScaling("yarn", 4.0, 75)
+    fresh = RotaryEmbedding(DIM, LENGTH, THETA, scaling)
+    moved = torch.nn.Sequential(RotaryEmbedding(DIM, LENGTH, THETA, scaling))
+    moved = moved.bfloat16().to("meta").to_empty(device="cpu")[0]
+    assert_close(moved.cos, fresh.cos, rtol=0, atol=0)
+    assert_close(moved.sin, fresh.sin, rtol=0, atol=0)
+
+
+def test_table_does_not_depend_on_how_much_is_asked():
+    """What is asked now must not change what was cached before."""
+    rope = RotaryEmbedding(DIM, LENGTH, THETA, RopeScaling("yarn", 4.0, 75))
+    short = rope(torch.arange(10)[None])[0].clone()
+    rope(torch.arange(LENGTH)[None])
+    assert_close(rope(torch.arange(10)[None])[0], short, rtol=0, atol=0)
+    longer = RotaryEmbedding(DIM, 2 * LENGTH, THETA, RopeScaling("yarn", 4.0, 75))
+    assert_close(longer.cos[:LENGTH], rope.cos, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong,told",
+    [
+        ({"rope_type": "yam"}, "rope_type"),
+        ({"factor": 0.5}, "factor"),
+        ({"original_max_position_embeddings": 0}, "original_max"),
+        ({"beta_fast": 1.0, "beta_slow": 32.0}, "beta_fast"),
+        ({"beta_slow": 0.0}, "beta_slow"),
+    ],
+)
+def test_impossible_scaling_is_refused(wrong, told):
+    right = {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 128,
+    }
+    RopeScaling(**right)
+    with pytest.raises(ValueError, match=told):
+        RopeScaling(**{**right, **wrong})
