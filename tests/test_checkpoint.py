@@ -13,13 +13,13 @@ import safetensors.torch
 import torch
 
 from minimind.errors import UserError
+from minimind.files import write_atomically
+from minimind.model.weights import load_weights
 from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import train_tokenizer
-from minimind.train import checkpoint
 from minimind.train.checkpoint import (
     load_model,
     load_state,
-    load_weights,
     save_model,
     save_state,
     saved_states,
@@ -280,7 +280,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch, rows, s
         patch.setattr(Path, "open", lambda *a, **k: disk(*a, **k))
         with pytest.raises(UserError, match="no room on the disk") as caught:
             run.save()
-    assert "the earlier checkpoint is kept" in one_line(caught)
+    assert "the earlier one is kept" in one_line(caught)
     assert list((tmp_path / "run").rglob("*.unfinished")) == []
     assert load_state(tmp_path / "run")["step"] == 2
     assert_usable(rows, tmp_path / "run", (2, 3), run_at(rows, tmp_path / "x", 5))
@@ -290,9 +290,9 @@ def test_another_error_is_not_called_a_full_disk(tmp_path, monkeypatch):
     def refuse(*given):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(checkpoint.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(PermissionError):
-        checkpoint.write_atomically(tmp_path / "a", b"data")
+        write_atomically(tmp_path / "a", b"data")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,7 +350,7 @@ def killing_replace(patch, at, after):
             replace_file(*names)
         raise Killed
 
-    patch.setattr(checkpoint.os, "replace", replace_or_die)
+    patch.setattr(os, "replace", replace_or_die)
 
 
 WRITES = 8  # files of one checkpoint

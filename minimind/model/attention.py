@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minimind.model.config import ModelConfig
+from minimind.model.norm import RMSNorm
 from minimind.model.rope import apply_rope
 
 
@@ -125,7 +126,8 @@ class KVCache:
 class Attention(nn.Module):
     """Causal self-attention of H query heads; H / K share a key/value head.
 
-    Shape: (B, T, C) -> (B, T, C). Source: Ainslie et al. 2023.
+    Shape: (B, T, C) -> (B, T, C). Sources: Ainslie et al. 2023; for `qk_norm`
+    Henry et al. 2020, "Query-Key Normalization for Transformers".
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
@@ -138,6 +140,10 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, narrow, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, narrow, bias=False)
         self.o_proj = nn.Linear(wide, config.hidden_size, bias=False)
+        self.q_norm = self.k_norm = nn.Identity()
+        if config.qk_norm:
+            self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
 
     def forward(
         self,
@@ -155,6 +161,7 @@ class Attention(nn.Module):
         q = rearrange(self.q_proj(x), "b t (h d) -> b h t d", d=self.head_dim)
         k = rearrange(self.k_proj(x), "b t (k d) -> b k t d", d=self.head_dim)
         v = rearrange(self.v_proj(x), "b t (k d) -> b k t d", d=self.head_dim)
+        q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)

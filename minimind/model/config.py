@@ -8,42 +8,46 @@ tools/export.py; edit it there.
 """
 
 import difflib
-from dataclasses import asdict, dataclass, fields
+import json
+import math
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
+from minimind.model.rope import RopeScaling
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a decoder-only transformer (a Llama).
+    """Shape of a decoder-only transformer, dense or with experts.
 
-    Raises ValueError where two of the numbers do not fit together.
+    Raises ValueError for a number that cannot be, or does not fit another.
     """
 
     vocab_size: int = 6400  # V: ids the embedding knows
     hidden_size: int = 512  # C: channels of a token on its way through
-    intermediate_size: int = 1408  # channels inside the feed-forward layer
+    intermediate_size: int = 1408  # channels inside one feed-forward layer
     num_hidden_layers: int = 8  # blocks, one after the other
     num_attention_heads: int = 8  # H: query heads
     num_key_value_heads: int = 2  # K: key/value heads; H / K queries share one
     max_position_embeddings: int = 32768  # longest sequence, in tokens
     rms_norm_eps: float = 1e-5  # keeps an all-zero token from dividing by zero
     rope_theta: float = 1e6  # base of the rotation frequencies
+    rope_scaling: RopeScaling | None = None  # for texts longer than trained on
     initializer_range: float = 0.02  # standard deviation of fresh weights
     tie_word_embeddings: bool = True  # one matrix reads ids and writes logits
+    qk_norm: bool = False  # RMSNorm of each query and key before the rotation
+    num_experts: int = 0  # E: routed experts in a layer; 0 is a dense model
+    num_experts_per_tok: int = 2  # how many of them see a token
+    num_shared_experts: int = 0  # experts that see every token
+    norm_topk_prob: bool = True  # weights of the chosen experts add up to one
+    router_aux_loss_coef: float = 0.01  # weight of the balancing loss
+    seq_aux: bool = True  # balance in each sequence, not over the whole batch
 
     def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be a multiple of twice "
-                f"num_attention_heads={self.num_attention_heads}"
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_attention_heads={self.num_attention_heads} must be a "
-                f"multiple of num_key_value_heads={self.num_key_value_heads}"
-            )
+        check_numbers(self)
+        check_fit(self)
 
     @property
     def head_dim(self) -> int:
@@ -51,71 +55,47 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-# What a Llama's config.json may vary, and this package does in one way only.
-LLAMA_FIXED: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-}
+MAY_BE_ZERO = ("num_experts", "num_shared_experts", "router_aux_loss_coef")
 
 
-def to_hf(config: ModelConfig) -> dict[str, Any]:
-    """The config.json of a `LlamaForCausalLM` with this shape.
-
-    `rope_theta` is written twice: transformers 5 reads it in
-    `rope_parameters`, older releases and other engines at the top level, and
-    either silently falls back to 10,000 where its own place is empty.
-    """
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        **LLAMA_FIXED,
-        **asdict(config),
-        "head_dim": config.head_dim,
-        "rope_parameters": rope,
-        "attention_dropout": 0.0,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "float32",
-        "use_cache": True,
-    }
+def check_numbers(config: ModelConfig) -> None:
+    """Raise ValueError for a field of another type, or out of its range."""
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
+        number = field.type in (int, float)
+        wanted = int | float if field.type is float else field.type
+        if not isinstance(value, wanted) or number and isinstance(value, bool):
+            kind = wanted.__name__ if isinstance(wanted, type) else wanted
+            raise ValueError(f"{name} is {value!r}, not of type {kind}")
+        if number and not (value > 0 or name in MAY_BE_ZERO and value == 0):
+            raise ValueError(f"{name}={value} must be greater than 0")
+        if number and not math.isfinite(value):
+            raise ValueError(f"{name}={value} must be finite")
 
 
-def from_hf(hf: dict[str, Any], source: str = "config.json") -> ModelConfig:
-    """Read a Llama's config.json.
-
-    Raises UserError, naming `source` and the field, where the file describes
-    a model that this package would compute differently, or leaves it open.
-    """
-    for key, value in LLAMA_FIXED.items():
-        if hf.get(key, value) != value:
-            only = f"only {value!r} is supported"
-            raise UserError(f"{source}: {key} is {hf[key]!r}, but {only}")
-    theta = hf.get("rope_theta")
-    for key in ("rope_parameters", "rope_scaling"):
-        rope = hf.get(key) or {}
-        theta = rope.get("rope_theta", theta)
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            only = "only 'default' is supported"
-            raise UserError(f"{source}: {key} is of type {kind!r}, but {only}")
-    given = {f.name: hf.get(f.name) for f in fields(ModelConfig)}
-    given["rope_theta"] = theta
-    for key, value in given.items():
-        if not isinstance(value, int | float):
-            wrong = "missing" if value is None else f"{value!r}, not a number"
-            raise UserError(f"{source}: the field {key} is {wrong}")
-    try:
-        config = ModelConfig(**given)
-    except ValueError as error:
-        raise UserError(f"{source}: {error}") from None
-    head_dim = hf.get("head_dim") or config.head_dim
-    if head_dim != config.head_dim:
-        only = f"only hidden_size / num_attention_heads = {config.head_dim}"
-        raise UserError(f"{source}: head_dim is {head_dim}, but {only} works")
-    return config
+def check_fit(config: ModelConfig) -> None:
+    """Raise ValueError for numbers that do not fit together."""
+    c = config
+    heads, chosen = c.num_attention_heads, c.num_experts_per_tok
+    if c.hidden_size % (2 * heads):
+        raise ValueError(
+            f"hidden_size={c.hidden_size} must be a multiple of twice "
+            f"num_attention_heads={heads}"
+        )
+    if heads % c.num_key_value_heads:
+        raise ValueError(
+            f"num_attention_heads={heads} must be a multiple of "
+            f"num_key_value_heads={c.num_key_value_heads}"
+        )
+    if not c.num_experts and c.num_shared_experts:
+        raise ValueError("num_shared_experts without num_experts")
+    if c.num_experts and chosen > c.num_experts:
+        raise ValueError(f"num_experts_per_tok={chosen} of num_experts={c.num_experts}")
+    if c.num_experts and chosen == 1 and c.norm_topk_prob:
+        raise ValueError(
+            "num_experts_per_tok=1 needs norm_topk_prob=False: the only "
+            "weight would always be 1, and the router would learn nothing"
+        )
 
 
 # Every size by name. The comment is the exact number of parameters.
@@ -134,6 +114,48 @@ PRESETS: dict[str, ModelConfig] = {
     "minimind2": ModelConfig(  # 104,030,976
         hidden_size=768, intermediate_size=2048, num_hidden_layers=16
     ),
+    "minimind2-moe": ModelConfig(  # 145,029,760
+        hidden_size=640,
+        intermediate_size=1728,
+        num_experts=4,
+        num_shared_experts=1,
+        router_aux_loss_coef=0.1,
+    ),
+}
+PRESETS["nano-moe"] = replace(  # 1,379,456, of which a token uses nano's 984k
+    PRESETS["nano"], intermediate_size=128, num_experts=4, num_shared_experts=1
+)
+
+V1 = ModelConfig(  # 26,878,464
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    max_position_embeddings=512,
+    rope_theta=1e4,
+)
+V3 = ModelConfig(  # 63,912,192
+    hidden_size=768,
+    intermediate_size=2432,
+    num_key_value_heads=4,
+    rms_norm_eps=1e-6,
+    qk_norm=True,
+)
+PRESETS |= {
+    "minimind-v1-small": V1,
+    "minimind-v1": replace(  # 108,749,568
+        V1, hidden_size=768, intermediate_size=2048, num_hidden_layers=16
+    ),
+    "minimind-v1-moe": replace(  # 96,100,864
+        V1, num_experts=4, num_shared_experts=1
+    ),
+    "minimind3": V3,
+    "minimind3-moe": replace(  # 198,416,640
+        V3,
+        num_experts=4,
+        num_experts_per_tok=1,
+        norm_topk_prob=False,  # see chapter 05
+        router_aux_loss_coef=5e-4,
+        seq_aux=False,
+    ),
 }
 
 
@@ -145,8 +167,48 @@ def nearest(name: str, names: list[str]) -> str:
     return "known names: " + ", ".join(names)
 
 
+def build(kind: type, given: dict[str, Any], source: str) -> Any:
+    """A dataclass from the names and values of a file.
+
+    Raises UserError that names `source` and the field: one that is unknown,
+    with the nearest known name, one that is missing, or a wrong value.
+    """
+    known = {field.name: field.default for field in fields(kind)}
+    for name in given:
+        if name not in known:
+            hint = nearest(name, list(known))
+            raise UserError(f"{source}: unknown field {name!r}; {hint}")
+    for name, default in known.items():
+        if default is MISSING and given.get(name) is None:
+            raise UserError(f"{source}: {name} is missing")
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def config_from(given: dict[str, Any], source: str) -> ModelConfig:
+    """A config from names and values; UserError as in `build`."""
+    scaling = given.get("rope_scaling")
+    if isinstance(scaling, dict):
+        scaling = build(RopeScaling, scaling, f"{source}: rope_scaling")
+        given = given | {"rope_scaling": scaling}
+    return build(ModelConfig, given, source)
+
+
 def get_preset(name: str) -> ModelConfig:
-    """The config of a named size. Raises UserError for an unknown name."""
+    """The config of a named size, or of a json file with its fields.
+
+    Raises UserError for an unknown name or field.
+    """
+    if name.endswith(".json"):
+        try:
+            given = json.loads(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from None
+        if not isinstance(given, dict):
+            raise UserError(f"{name}: not an object of fields and values")
+        return config_from(given, name)
     if name not in PRESETS:
         hint = nearest(name, list(PRESETS))
         raise UserError(f"unknown preset {name!r}; {hint}")

@@ -6,7 +6,7 @@ Generated from notebooks/07_generation.ipynb by tools/export.py; edit it there.
 """
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,21 @@ def room(config: ModelConfig, prompt_tokens: int, wanted: int) -> int:
     return min(wanted, limit - prompt_tokens)
 
 
+def row_generators(rows: int, seed: int | None) -> list[torch.Generator]:
+    """A source of random numbers for each row, row i's seeded with seed + i.
+
+    They are the CPU's, so every device is given the same numbers. A seed of
+    None gives others every time.
+    """
+    generators = [torch.Generator() for _ in range(rows)]
+    for row, generator in enumerate(generators):
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed + row)
+    return generators
+
+
 @torch.inference_mode()
 def generate_ids(
     model: MiniMindForCausalLM,
@@ -61,23 +76,22 @@ def generate_ids(
     """Continue a batch of prompts; yields one id per prompt and step.
 
     A prompt that has drawn a stop id (which is yielded) gives None from then
-    on; the iterator ends when all have, or after max_new_tokens. Raises
+    on; the iterator ends when all have, or after max_new_tokens. Prompt i of
+    a seeded batch is drawn as it would be alone, with seed + i. Raises
     UserError where a prompt leaves no room within the model's limit.
     """
     config, weight = model.config, model.lm_head.weight
     ids, mask = (x.to(weight.device) for x in left_pad(prompts))
     steps = room(config, ids.shape[1], sampling.max_new_tokens)
     cache = KVCache(config, len(ids), ids.shape[1] + steps, weight.device, weight.dtype)
-    generator = None
-    if sampling.seed is not None:
-        generator = torch.Generator(ids.device).manual_seed(sampling.seed)
-    written = ids
-    done = [False] * len(ids)
+    generators = row_generators(len(ids), sampling.seed)
     padding = None if mask.all() else mask  # no mask is the faster kernel
+    written, done = ids[:, :0], [False] * len(ids)
     for _ in range(steps):
         output = model(ids, None, padding, cache=cache, logits_to_keep=1)
         logits = hold_back(output.logits[:, -1].float(), written, sampling)
-        ids = next_tokens(logits, sampling, generator)[:, None]
+        dice = torch.cat([torch.rand(1, generator=g) for g in generators])
+        ids = next_tokens(logits, sampling, dice.to(logits.device))[:, None]
         new = ids[:, 0].tolist()
         yield [None if end else i for end, i in zip(done, new)]
         done = [end or i in stop_ids for end, i in zip(done, new)]
@@ -92,31 +106,9 @@ def generate_ids(
 class Completion:
     """What the model wrote after a prompt, and why it ended there."""
 
-    text: str
-    ids: list[int]  # without the token that ended it
-    finish_reason: str  # "stop": it ended by itself; "length": it was cut off
-
-
-def generate(
-    model: MiniMindForCausalLM,
-    tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling = GREEDY,
-) -> list[Completion]:
-    """Continue a batch of encoded prompts to the end."""
-    written: list[list[int]] = [[] for _ in prompts]
-    for step in generate_ids(model, prompts, sampling):
-        for ids, new in zip(written, step):
-            if new is not None:
-                ids.append(new)
-    completions = []
-    for ids in written:
-        ended = ids[-1:] == [EOS_ID]
-        ids = ids[:-1] if ended else ids
-        text = tokenizer.decode(ids, skip_control=True)
-        reason = "stop" if ended else "length"
-        completions.append(Completion(text, ids, reason))
-    return completions
+    text: str  # up to, and without, a stop string
+    ids: list[int]  # without the stop id
+    finish_reason: str  # "stop": a stop id or string; "length": it was cut off
 
 
 def settled(text: str, stop: Sequence[str]) -> int:
@@ -125,31 +117,103 @@ def settled(text: str, stop: Sequence[str]) -> int:
     return len(text) - max(begun, default=0)
 
 
+class Reply:
+    """A text in the making: takes ids one by one, gives out what is settled.
+
+    Control ids are left out of the text; a character comes out when its last
+    byte is there; what may begin a stop string waits until that is clear.
+    Raises UserError for a stop string without a character.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop_ids: Sequence[int] = (EOS_ID,),
+        stop: Sequence[str] = (),
+    ) -> None:
+        if "" in stop:
+            raise UserError("a stop string needs at least one character")
+        self.tokenizer, self.stop_ids, self.stop = tokenizer, stop_ids, stop
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.ids: list[int] = []
+        self.text = ""  # what was given out
+        self.held = ""  # perhaps the beginning of a stop string
+        self.stopped = False  # by a stop id or a stop string
+
+    def add(self, new: int) -> str:
+        """Take the next id; returns what it adds to the text, or nothing yet."""
+        if new in self.stop_ids:
+            self.stopped = True
+            return ""
+        self.ids.append(new)
+        if new >= len(CONTROL_TOKENS):
+            self.held += self.decoder.decode(self.tokenizer.token_bytes(new))
+        found = [self.held.index(s) for s in self.stop if s in self.held]
+        if not found:
+            return self._give(settled(self.held, self.stop))
+        self.stopped = True
+        piece = self._give(min(found))
+        self.held = ""
+        self.decoder.reset()
+        return piece
+
+    def finish(self) -> str:
+        """The rest of the text, once no more ids come."""
+        self.held += self.decoder.decode(b"", final=True)
+        return self._give(len(self.held))
+
+    def _give(self, length: int) -> str:
+        piece, self.held = self.held[:length], self.held[length:]
+        self.text += piece
+        return piece
+
+    @property
+    def completion(self) -> Completion:
+        """The text so far, and why it ended if it has ended."""
+        reason = "stop" if self.stopped else "length"
+        return Completion(self.text, self.ids, reason)
+
+
+def generate(
+    model: MiniMindForCausalLM,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling = GREEDY,
+    stop_ids: Sequence[int] = (EOS_ID,),
+    stop: Sequence[str] = (),
+) -> list[Completion]:
+    """Continue a batch of encoded prompts, each to its end."""
+    replies = [Reply(tokenizer, stop_ids, stop) for _ in prompts]
+    for step in generate_ids(model, prompts, sampling, stop_ids):
+        for reply, new in zip(replies, step):
+            if not reply.stopped:
+                reply.add(new)
+        if all(reply.stopped for reply in replies):
+            break
+    for reply in replies:
+        reply.finish()
+    return [reply.completion for reply in replies]
+
+
 def stream(
     model: MiniMindForCausalLM,
     tokenizer: Tokenizer,
     prompt: Sequence[int],
     sampling: Sampling = GREEDY,
+    stop_ids: Sequence[int] = (EOS_ID,),
     stop: Sequence[str] = (),
-) -> Iterator[str]:
+) -> Generator[str, None, Completion]:
     """Continue one encoded prompt, giving the text out as it is written.
 
-    A character whose bytes are spread over several tokens comes out whole,
-    and so does everything up to, and without, the first of the stop strings.
+    The pieces, none of them empty, add up to the text that `generate` gives;
+    the generator's return value is the completion.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held = ""  # written, but perhaps the beginning of a stop string
-    for (new,) in generate_ids(model, [prompt], sampling):
-        if new < len(CONTROL_TOKENS):
-            continue
-        held += decoder.decode(tokenizer.token_bytes(new))
-        found = [held.index(text) for text in stop if text in held]
-        ready = min(found) if found else settled(held, stop)
-        if ready:
-            yield held[:ready]
-            held = held[ready:]
-        if found:
-            return
-    held += decoder.decode(b"", final=True)
-    if held:
-        yield held
+    reply = Reply(tokenizer, stop_ids, stop)
+    for (new,) in generate_ids(model, [prompt], sampling, stop_ids):
+        if piece := reply.add(new):
+            yield piece
+        if reply.stopped:
+            break
+    if rest := reply.finish():
+        yield rest
+    return reply.completion

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from minimind.errors import UserError
-from minimind.text.tokenizer import CONTROL_TOKENS
 
 # The least and the largest value of each setting, both allowed.
 SAMPLING_RANGES = {
@@ -38,14 +37,14 @@ class Sampling:
     Raises UserError for a number out of range.
     """
 
-    temperature: float = 0.7  # below 1 sharpens the distribution, above flattens
+    temperature: float = 0.7  # below 1 sharpens the odds, above 1 flattens
     top_k: int = 0  # keep the k likeliest tokens
     top_p: float = 0.95  # keep the likeliest tokens that hold this probability
     min_p: float = 0.0  # drop tokens under this share of the likeliest one's
     repetition_penalty: float = 1.0  # divide the score of tokens already there
     no_repeat_ngram_size: int = 0  # never write so many tokens in a row twice
     max_new_tokens: int = 256  # stop here if the model does not stop itself
-    seed: int | None = None  # None: another text every time
+    seed: int | None = None  # row i of a batch draws with seed + i
 
     def __post_init__(self) -> None:
         for name, (low, high) in SAMPLING_RANGES.items():
@@ -81,31 +80,28 @@ def filter_logits(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits
 
 
-def next_tokens(
-    logits: Tensor,
-    sampling: Sampling,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Draw one id per row from logits, (B, V). Returns (B,)."""
+def next_tokens(logits: Tensor, sampling: Sampling, dice: Tensor) -> Tensor:
+    """Choose one id per row of logits, (B, V). Returns (B,).
+
+    dice: (B,), evenly distributed from 0 to below 1; greedy leaves it unread.
+    """
     if sampling.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.float() / sampling.temperature
     chances = filter_logits(scaled, sampling).softmax(-1)
-    return torch.multinomial(chances, 1, generator=generator)[:, 0]
+    # A sum that rounds must not let a token through that was cut.
+    ends = chances.cumsum(-1).masked_fill(chances == 0, 0)
+    point = dice[:, None] * ends.amax(-1, keepdim=True)
+    return (ends > point).int().argmax(-1)  # the first that ends beyond
 
 
-def occurring(ids: Tensor, vocab_size: int) -> Tensor:
-    """Which ids occur in each row, (B, S) -> (B, V). An id of V is no id."""
-    flags = ids.new_zeros(len(ids), vocab_size + 1, dtype=torch.bool)
-    return flags.scatter(1, ids, True)[:, :-1]
-
-
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make tokens that already occurred less likely. logits, seen: (B, V).
+def penalise_repetition(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
+    """Make tokens that were written less likely. logits (B, V), ids (B, S).
 
     Positive scores are divided and negative ones multiplied, so that both
-    move down. seen is True for ids that occurred.
+    move down. Source: Keskar et al. 2019.
     """
+    seen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, written, True)
     lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(seen, lowered, logits)
 
@@ -113,28 +109,32 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 def forbid_ngrams(logits: Tensor, written: Tensor, size: int) -> Tensor:
     """Set to -inf what would repeat `size` tokens in a row, (B, V).
 
-    written: all ids so far, (B, S); a run that holds an id of V is no run.
+    written: the ids so far, (B, S). Source: Paulus et al. 2018.
     """
-    tokens, vocab_size = written.shape[1], logits.shape[-1]
+    tokens = written.shape[1]
     if not 0 < size <= tokens:
         return logits
     runs = written.unfold(1, size, 1)  # (B, N, size): every run there is
     last = written[:, None, tokens - size + 1 :]  # the run now being written
-    again = ((runs[:, :, :-1] == last) & (last < vocab_size)).all(-1)  # (B, N)
-    forbidden = torch.where(again, runs[:, :, -1], vocab_size)
-    return logits.masked_fill(occurring(forbidden, vocab_size), -torch.inf)
+    again = (runs[:, :, :-1] == last).all(-1)  # (B, N)
+    followed = torch.zeros_like(logits).scatter_add(
+        1, runs[:, :, -1], again.to(logits.dtype)
+    )
+    return logits.masked_fill(followed > 0, -torch.inf)
 
 
 def hold_back(logits: Tensor, written: Tensor, sampling: Sampling) -> Tensor:
-    """Apply the penalty and the guard to logits, (B, V), given ids, (B, S).
+    """Apply the penalty and the guard to logits, (B, V).
 
-    Control ids, padding among them, do not count as written: a chat prompt is
-    full of them, and the model must stay free to end its answer.
+    written: what the model itself has written so far, (B, S). The prompt does
+    not count: an answer may use its words, and say again what an earlier one
+    said.
     """
     size, penalty = sampling.no_repeat_ngram_size, sampling.repetition_penalty
-    vocab_size = logits.shape[-1]
-    words = written.masked_fill(written < len(CONTROL_TOKENS), vocab_size)
     if penalty != 1:
-        seen = occurring(words, vocab_size)
-        logits = penalise_repetition(logits, seen, penalty)
-    return forbid_ngrams(logits, words, size)
+        logits = penalise_repetition(logits, written, penalty)
+    return forbid_ngrams(logits, written, size)
+
+
+# What chat, server and command line draw with unless they are told otherwise.
+CHAT = Sampling(repetition_penalty=1.02, no_repeat_ngram_size=12)
