@@ -5,7 +5,15 @@ import json
 import pytest
 
 from minimind.errors import UserError
-from minimind.text.jsonl import check_conversation, check_text, read_jsonl
+from minimind.text.jsonl import (
+    check_any,
+    check_conversation,
+    check_preference,
+    check_text,
+    read_jsonl,
+    read_lines,
+    split_file,
+)
 
 GOOD = b'{"text": "Fine."}\n'
 
@@ -105,3 +113,53 @@ def test_good_conversation(tmp_path):
     row = {"conversations": [turn("user", "a"), turn("assistant", "b")]}
     data = json.dumps(row).encode()
     assert read(tmp_path / "a.jsonl", data, check_conversation) == [row]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_parts_hold_every_line_once_under_its_number(tmp_path, size):
+    lines = [b"x" * n + b"\n" for n in (0, 3, 40, 0, 1, 100, 2)] + [b"no newline"]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(lines))
+    parts = list(split_file(path, size))
+    assert [part.start for part in parts[1:]] == [part.end for part in parts[:-1]]
+    assert parts[-1].end == path.stat().st_size
+    read = [pair for part in parts for pair in read_lines(part)]
+    assert read == list(enumerate(lines, start=1))
+
+
+def test_an_empty_file_has_no_parts(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"")
+    assert list(split_file(tmp_path / "a.jsonl", 10)) == []
+
+
+def preference(chosen, rejected, prompt="Hi?"):
+    return {
+        name: [turn("user", prompt), turn("assistant", answer)]
+        for name, answer in (("chosen", chosen), ("rejected", rejected))
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda row: row.pop("chosen"), "'chosen' is missing"),
+        (lambda row: row.pop("rejected"), "'rejected' is missing"),
+        (lambda row: row.update(rejected="no"), "'rejected' is not a list of turns"),
+        (lambda row: row["chosen"][1].pop("content"), "turn 1 of 'chosen'"),
+        (lambda row: row["chosen"][1].update(content=" "), "'chosen' holds no answer"),
+        (lambda row: row["rejected"].append(turn("user", "?")), "'rejected' does not"),
+        (lambda row: row["chosen"][0].update(content="?"), "the same prompt"),
+    ],
+)
+def test_bad_preferences(tmp_path, change, what):
+    row = preference("Yes.", "No.")
+    assert check_preference(row) is None and check_any(row) is None
+    change(row)
+    with pytest.raises(UserError, match=what):
+        read(tmp_path / "a.jsonl", json.dumps(row).encode(), check_any)
+
+
+def test_check_any_goes_by_the_fields():
+    assert check_any({"text": "a"}) is None
+    assert "'text' is missing" in check_any({})
+    assert "list of turns" in check_any({"conversations": 1, "text": "a"})

@@ -1,6 +1,7 @@
 """Packing: every document once, no row too long, and no neighbour noticed."""
 
 import random
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from minimind.text.packing import PackedRows, collate, pack
+from minimind.errors import UserError
+from minimind.text.packing import MixedRows, PackedRows, collate, pack
 from tests.training_kit import new_model, plain_loss
 
 IGNORE = -100
@@ -31,8 +33,9 @@ def test_pack_is_best_fit(seed):
     row_length = rng.choice([1, 2, 7, 64, 100])
     count = rng.choice([1, 2, 50, 300])
     lengths = np.array([rng.randint(1, row_length) for _ in range(count)])
-    rows = pack(lengths, row_length, seed)
-    assert sorted(n for row in rows for n in row) == list(range(count))
+    documents, bounds = pack(lengths, row_length, seed)
+    assert sorted(documents) == list(range(count))
+    rows = np.split(documents, bounds[1:-1])
     space = [row_length - int(lengths[row].sum()) for row in rows]
     assert min(space) >= 0
     assert sorted(space) == best_fit(lengths.tolist(), row_length)
@@ -40,7 +43,24 @@ def test_pack_is_best_fit(seed):
 
 def test_pack_depends_on_the_seed_alone():
     lengths = np.array([3] * 40)
-    assert pack(lengths, 9, 1) == pack(lengths, 9, 1) != pack(lengths, 9, 2)
+    once, again, other = (pack(lengths, 9, seed)[0].tolist() for seed in (1, 1, 2))
+    assert once == again != other
+
+
+def test_a_corpus_without_documents_has_no_rows():
+    documents, bounds = pack(np.array([], np.int64), 9)
+    assert documents.tolist() == [] and bounds.tolist() == [0]
+
+
+def test_row_order_takes_few_bytes_a_document():
+    """Arrays, not lists: a corpus of many million documents is packed in memory."""
+    data, _ = corpus([5] * 2000)
+    tracemalloc.start()
+    rows = PackedRows(data, 64)
+    rows[0]
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept / 2000 < 40 and peak / 2000 < 120
 
 
 def corpus(lengths, seed=0, given=1):
@@ -52,6 +72,7 @@ def corpus(lengths, seed=0, given=1):
         tokens=np.array(sum(documents, []), np.uint16),
         targets=np.array(sum(targets, []), np.uint8),
         offsets=np.cumsum([0, *lengths]),
+        manifest={"sha256": f"sha of {seed}"},
     )
     return data, documents
 
@@ -201,3 +222,75 @@ def test_a_changed_neighbour_changes_nothing():
     del batch["document_ids"]  # without it, the neighbour is noticed
     forgotten = model(**batch).logits[0]
     assert not torch.allclose(after[~first], forgotten[~first], atol=1e-3)
+
+
+def test_without_packing_a_row_holds_one_piece():
+    data, documents = corpus([7, 8, 9, 15, 16, 2])
+    rows = PackedRows(data, 10, packing=False)
+    pieces = [segments(rows[n]) for n in range(len(rows))]
+    assert all(len(piece) == 1 for piece in pieces)
+    expected = [d[start : start + 10] for d in documents for start in (0, 10)]
+    expected = [ids for ids in expected if len(ids) > 1]
+    assert sorted(piece[0][0] for piece in pieces) == sorted(expected)
+    assert rows.padding == pytest.approx(1 - sum(map(len, expected)) / (10 * len(rows)))
+    assert rows.padding > PackedRows(data, 10).padding
+    assert rows.fingerprint != PackedRows(data, 10).fingerprint
+
+
+def mixture(weights, counts=(70, 40, 90)):
+    """Sets of the given numbers of rows, and their mixture."""
+    sets = [
+        PackedRows(corpus([9] * count, seed)[0], 9, seed)
+        for seed, count in enumerate(counts[: len(weights)])
+    ]
+    return sets, MixedRows(sets, weights)
+
+
+@pytest.mark.parametrize("weights", [[1], [7, 3], [0.5, 0.2, 0.3], [1, 1, 1], [9, 1]])
+def test_each_set_has_its_share_and_keeps_its_order(weights):
+    sets, mixed = mixture(weights)
+    taken = [0] * len(sets)
+    for n in range(1000):
+        number, row = mixed.row_of(n)
+        assert row == taken[number]  # in order, none left out
+        taken[number] += 1
+        for count, weight in zip(taken, weights, strict=True):
+            # Each set takes its share of what those before it leave over.
+            assert abs(count - (n + 1) * weight / sum(weights)) <= len(sets)
+    if len(sets) < 3:
+        assert taken == [1000 * w / sum(weights) for w in weights]
+
+
+def test_a_mixed_row_is_a_function_of_its_number():
+    sets, mixed = mixture([0.7, 0.3])
+    for n in (999, 0, 500, 3):
+        number, row = mixture([0.7, 0.3])[1].row_of(n)
+        for key, values in mixed[n].items():
+            assert (values == sets[number][row][key]).all()
+    assert mixed.row_length == 9 and len(mixed) == 110
+
+
+def test_weights_by_size_visit_every_row_once():
+    sets, _ = mixture([1, 1, 1])
+    mixed = MixedRows(sets, [len(rows) for rows in sets])
+    drawn = [mixed.row_of(n) for n in range(len(mixed))]
+    assert sorted(drawn) == [(i, n) for i, s in enumerate(sets) for n in range(len(s))]
+
+
+def test_what_a_mixture_says_of_itself():
+    sets = [PackedRows(corpus(lengths)[0], 10) for lengths in ([10] * 4, [5, 6] * 2)]
+    mixed = MixedRows(sets, [3, 1])
+    assert mixed.padding == pytest.approx(0.25 * sets[1].padding) != 0
+    prints = {
+        MixedRows(sets, weights).fingerprint for weights in ([3, 1], [1, 3], [6, 2])
+    }
+    assert len(prints) == 2  # 6 to 2 is 3 to 1
+
+
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 2, 3], [1, 0], [-1, 2], [1, float("nan")], [1, float("inf")]]
+)
+def test_weights_that_make_no_sense(weights):
+    sets, _ = mixture([1, 1])
+    with pytest.raises(UserError, match="--weights .*: give one number above 0"):
+        MixedRows(sets, weights)

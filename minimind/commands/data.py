@@ -1,5 +1,6 @@
-"""`minimind tokenizer train` and `minimind data prepare`."""
+"""`minimind tokenizer train`, `minimind data clean` and `minimind data prepare`."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ import tyro
 from tqdm import tqdm
 
 from minimind.errors import UserError
+from minimind.text import clean as cleaning
 from minimind.text import tokens
 from minimind.text.chat import CONTROL, Message, compile_template
-from minimind.text.jsonl import check_conversation, check_text, read_jsonl
+from minimind.text.jsonl import check_any, read_jsonl, whole
+from minimind.text.rules import CleanConfig
 from minimind.text.tokenizer import (
     CHAT_TEMPLATE,
     CONTROL_TOKENS,
@@ -22,6 +25,7 @@ from minimind.text.tokenizer import (
 )
 
 Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
+Rules = Annotated[CleanConfig, tyro.conf.arg(name="")]
 
 
 def sample_texts(paths: Files, max_bytes: int, skip_bad: bool) -> Iterator[str]:
@@ -35,7 +39,8 @@ def sample_texts(paths: Files, max_bytes: int, skip_bad: bool) -> Iterator[str]:
         for row in read_jsonl(path, check_any, skip_bad):
             if row is None:
                 continue
-            text = row["text"] if "text" in row else plain_chat(row["conversations"])
+            chat = row.get("conversations") or row.get("chosen")
+            text = plain_chat(chat) if chat else row["text"]
             left -= len(text.encode("utf-8", "surrogatepass"))
             if left < 0:
                 break
@@ -59,9 +64,18 @@ def peak_memory() -> str:
     )
 
 
-def check_any(row: tokens.Row) -> str | None:
-    """What is wrong with a row of either kind."""
-    return check_conversation(row) if "conversations" in row else check_text(row)
+def progress_bar(what: str, paths: Files) -> tqdm:
+    """A bar over the bytes of files. Raises UserError for one that is not there."""
+    size = sum(whole(path).end for path in paths)
+    return tqdm(desc=what, total=size, unit="B", unit_scale=True, unit_divisor=1024)
+
+
+def count_workers(asked: int | None, paths: Files) -> int:
+    """How many processes to use: no more than there are parts to work on."""
+    if asked is not None and asked < 1:
+        raise UserError(f"--workers {asked}: give 1 or more")
+    parts = sum(-(-whole(path).end // tokens.PART_SIZE) for path in paths)
+    return max(1, min(asked or os.cpu_count() or 1, parts))
 
 
 def train(
@@ -108,8 +122,11 @@ def prepare(
     kind: Literal["pretrain", "sft"] = "pretrain",
     max_length: int = 256,
     skip_bad: bool = False,
+    workers: int | None = None,
 ) -> None:
     """Encode jsonl files into token files, to be read by `minimind train`.
+
+    Stopped at any moment and run again, it goes on where it was.
 
     Args:
         data: jsonl files, {"text"} rows for pretrain, {"conversations"} for sft.
@@ -119,17 +136,20 @@ def prepare(
         max_length: tokens of the longest conversation; a longer one loses its
             last exchanges. Plain text is cut into rows when it is read.
         skip_bad: leave bad rows out instead of stopping at the first.
+        workers: processes; if not given, one for each core.
     """
     began = time.perf_counter()
-    with tqdm(desc=f"encoding {out.name}", unit="row") as bar:
+    vocabulary = Tokenizer.load(tokenizer)
+    with progress_bar(f"encoding {out.name}", data) as bar:
         manifest = tokens.prepare(
             data,
             out,
-            Tokenizer.load(tokenizer),
+            vocabulary,
             kind,
             max_length if kind == "sft" else None,
             skip_bad,
-            progress=lambda rows: bar.update(),
+            count_workers(workers, data),
+            bar.update,
         )
     skipped = {key: manifest[key] for key in ("bad", "no_target") if manifest[key]}
     print(
@@ -137,4 +157,52 @@ def prepare(
         f"{manifest['targets'] / manifest['tokens']:.0%} of them to be learned"
         + (f"; left out: {skipped}" if skipped else "")
         + f"; {time.perf_counter() - began:.1f} s"
+    )
+
+
+def clean(
+    data: Files,
+    out: Path,
+    evaluation: Files = (),
+    skip_bad: bool = False,
+    workers: int | None = None,
+    rules: Rules = CleanConfig(),
+) -> None:
+    """Leave out the rows of jsonl files that are too long, noise or said before.
+
+    Writes the rows that stay, as they are, and prints what each rule removed. Works on
+    texts, conversations and preferences. A row goes by the first rule it breaks.
+
+    Args:
+        data: jsonl files of any kind.
+        out: jsonl file for the rows that stay.
+        evaluation: jsonl or csv files of which no row may hold a run of words.
+        skip_bad: leave bad rows out instead of stopping at the first.
+        workers: processes; if not given, one for each core.
+        rules: what may stay.
+    """
+    began = time.perf_counter()
+    with progress_bar(f"cleaning {out.name}", data) as bar:
+        report = cleaning.clean(
+            data,
+            out,
+            rules,
+            evaluation,
+            skip_bad,
+            count_workers(workers, data),
+            bar.update,
+        )
+    for rule, count in report.removed.items():
+        if count:
+            print(f"{rule:8} {count:>10,}  {count / report.rows:6.2%}")
+        for sample in report.samples[rule]:
+            print(f"           {sample}")
+    if report.unchecked:
+        print(
+            f"{report.unchecked:,} rows of the evaluation sets are shorter than "
+            f"{rules.overlap} words and were not looked for (--overlap)"
+        )
+    print(
+        f"{out}: {report.kept:,} of {report.rows:,} rows stay"
+        f"{peak_memory()}; {time.perf_counter() - began:.1f} s"
     )

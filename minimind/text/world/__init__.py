@@ -2,7 +2,8 @@
 
 `write_world` writes it; `pretrain_rows`, `sft_rows`, `questions` and `story_prompts`
 stream it; `check_statement`, `check_text`, `check_answer`, `check_chat` and
-`check_story` are its rule. Tables, phrasings, stories and talk have a module each.
+`check_story` are its rule. Tables, phrasings, stories and talk have a module each;
+`tuning` has the sets of the stages after SFT.
 """
 
 from minimind.text.world.check import check_answer, check_statement, check_text

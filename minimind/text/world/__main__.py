@@ -5,6 +5,7 @@ import sys
 
 from minimind.errors import UserError
 from minimind.text.world import write_world
+from minimind.text.world.tuning_tables import NAME
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,8 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m minimind.text.world",
         description="Write the little world, a seeded corpus in English and Chinese "
         "whose every statement can be checked, as MiniMind-format jsonl: "
-        "pretrain.jsonl, sft.jsonl, pretrain_heldout.jsonl, questions.jsonl, "
-        "story_prompts.jsonl, and a data card.",
+        "pretrain.jsonl, sft.jsonl, lora_identity.jsonl, lora_medical.jsonl, "
+        "dpo.jsonl, what is held out from each of them, and a data card.",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write to; made if needed"
@@ -33,14 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="pretraining rows; SFT gets half as many (default 60000)",
     )
+    parser.add_argument(
+        "--name",
+        default=NAME,
+        metavar="NAME",
+        help=f"what the model is to call itself in the identity set (default {NAME})",
+    )
     options = parser.parse_args(arguments)
     try:
-        report = write_world(options.out, options.seed, options.size)
+        report = write_world(options.out, options.seed, options.size, options.name)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, figures in report.items():
-        print(f"{name:24} {figures['rows']:>7,} rows {figures['bytes']:>11,} bytes")
+        print(f"{name:28} {figures['rows']:>7,} rows {figures['bytes']:>11,} bytes")
     return 0
 
 
