@@ -15,9 +15,14 @@ from minimind.errors import UserError
 COMMANDS = {
     "zero": ("commands.zero:zero", "from nothing to a chat in ten minutes"),
     "tokenizer train": ("commands.data:train", "learn a vocabulary from jsonl files"),
+    "data list": ("commands.download:show_list", "the published data sets"),
+    "data download": ("commands.download:download", "fetch published data sets"),
+    "data clean": ("commands.data:clean", "leave out noise, duplicates, long rows"),
     "data prepare": ("commands.data:prepare", "encode jsonl files into token files"),
     "train pretrain": ("commands.train:pretrain", "train a new model on plain text"),
     "train sft": ("commands.train:sft", "train a model on conversations"),
+    "plot": ("commands.plot:plot", "draw the losses of runs over each other"),
+    "import": ("commands.exchange:import_model", "take over a model from outside"),
     "chat": ("commands.chat:chat", "talk with a model in the terminal"),
     "generate": ("commands.chat:generate", "continue a text"),
     "evaluate text": ("commands.evaluate:text", "bits per byte on held-out jsonl"),
@@ -56,8 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import tyro
 
+        args = argv[words:]
+        if name.startswith("train "):
+            from minimind.train.recipes import with_recipe
+
+            args = with_recipe(argv[1], args)
         command = getattr(importlib.import_module(f"minimind.{module}"), function)
-        return tyro.cli(command, args=argv[words:], prog=f"minimind {name}") or 0
+        return tyro.cli(command, args=args, prog=f"minimind {name}") or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

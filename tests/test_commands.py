@@ -1,6 +1,7 @@
 """The command line: what it says about a user's mistakes, and that it works."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -254,22 +255,20 @@ def test_unknown_command_and_flag(made, capsys):
 def test_full_disk_keeps_the_checkpoint(made, tmp_path, monkeypatch, capsys):
     import errno
 
-    from minimind.train import checkpoint
-
     argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
     argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
     argv += ["--save-every", "2"]
-    real, states = checkpoint.os.fsync, tmp_path / "run" / "state"
+    real, states = os.fsync, tmp_path / "run" / "state"
 
     def fsync(descriptor: int) -> None:  # full from the first whole state on
         if list(states.glob("*.json")):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     line = error_of(argv, capsys)
     assert "no room on the disk" in line
-    assert "the earlier checkpoint is kept" in line
+    assert "the earlier one is kept" in line
     monkeypatch.undo()
     assert [p.name for p in (tmp_path / "run/state").glob("*.pt")] == [
         "step-0000002.pt"

@@ -2,13 +2,16 @@
 
 import json
 import math
+import random
 import signal
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import tqdm
@@ -34,7 +37,7 @@ from tests.training_kit import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMES = {"tokens_per_second", "data_wait"}
+TIMES = {"tokens_per_second", "data_wait", "memory_gb"}
 MIXED = replace(CONFIG, accumulation=1, batch_size=4)
 
 
@@ -117,7 +120,7 @@ def test_next_token_loss_is_the_mean_over_the_targets(rows):
 
 def test_it_learns_one_batch_by_heart(data, tmp_path):
     rows = PackedRows(data, 32)
-    rows.rows = rows.rows[:4]
+    rows.bounds = rows.bounds[:5]
     config = replace(CONFIG, steps=200, log_every=50, save_every=1000)
     _, numbers = start(rows, tmp_path, next_token_loss, config)
     assert numbers["loss"] < 0.25
@@ -289,7 +292,7 @@ def test_a_finished_run_returns_at_once(straight, rows, tmp_path):
     assert numbers == last and same_weights(whole, model)
 
 
-def test_a_signal_during_the_evaluation_loses_no_step(rows, tmp_path, monkeypatch):
+def test_a_signal_in_the_evaluation_stops_one_step_later(rows, tmp_path, monkeypatch):
     def interrupted(*given):
         signal.raise_signal(signal.SIGTERM)
         return {"validation_loss": 1.0}
@@ -297,7 +300,8 @@ def test_a_signal_during_the_evaluation_loses_no_step(rows, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "validate", interrupted)
     config = replace(CONFIG, eval_every=2)
     _, numbers = start(rows, tmp_path, config=config, validation=rows)
-    assert numbers["step"] == 2 and load_state(tmp_path)["step"] == 2
+    assert numbers["step"] == 3 and load_state(tmp_path)["step"] == 3
+    assert read_log(tmp_path)[1]["validation_loss"] == 1.0
 
 
 def test_an_evaluation_that_fails_loses_no_step(straight, rows, tmp_path, monkeypatch):
@@ -338,13 +342,12 @@ def test_training_in_a_thread(rows, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"batch_size": 4},
-        {"accumulation": 1},
         {"learning_rate": 0.02},
         {"steps": 9},
         {"schedule": "wsd"},
         {"seed": 1},
         {"dtype": "bfloat16"},
+        {"optimizer": "muon"},
     ],
 )
 def test_other_settings_are_refused(rows, tmp_path, change):
@@ -356,6 +359,26 @@ def test_other_settings_are_refused(rows, tmp_path, change):
     assert str(tmp_path) in text and "\n" not in text
     assert f"({name} {getattr(CONFIG, name)} -> {value})" in text
     assert load_state(tmp_path)["step"] == 2  # nothing was touched
+
+
+@pytest.mark.parametrize(("size", "times"), [(4, 2), (2, 1)])
+def test_other_rows_a_step_are_refused(rows, tmp_path, size, times):
+    start(rows, tmp_path, stop_at(3))
+    other = replace(CONFIG, batch_size=size, accumulation=times)
+    expected = rf"\(batch_size x accumulation x processes 4 -> {size * times}\)"
+    with pytest.raises(UserError, match=expected):
+        start(rows, tmp_path, config=other)
+
+
+def test_the_same_rows_in_other_batches_go_on(straight, rows, tmp_path):
+    start(rows, tmp_path / "run", stop_at(3))
+    other = replace(CONFIG, batch_size=4, accumulation=1)
+    model, numbers = start(rows, tmp_path / "run", config=other)
+    assert numbers["finished"] and numbers["loss"] == pytest.approx(
+        straight[1]["loss"], abs=1e-5
+    )
+    for key, value in straight[0].state_dict().items():
+        assert torch.allclose(model.state_dict()[key], value, atol=1e-5)
 
 
 def test_other_rows_or_another_model_are_refused(rows, data, tmp_path):
@@ -413,14 +436,14 @@ def test_a_bad_gradient_changes_nothing(rows, tmp_path, loss_fn):
     run = new_run(rows, tmp_path)
     run.take_step()
     before = {k: v.clone() for k, v in run.model.state_dict().items()}
-    moments = [s["exp_avg"].clone() for s in run.optimizer.state.values()]
+    moments = [s["exp_avg"].clone() for s in run.optimizers[0].state.values()]
     run.loss_fn = loss_fn
     run.take_step()
     assert (run.step, run.numbers["skipped"]) == (2, 1)
     assert not math.isfinite(run.numbers["grad_norm"])
     for key, value in run.model.state_dict().items():
         assert torch.equal(value, before[key])
-    after = [s["exp_avg"] for s in run.optimizer.state.values()]
+    after = [s["exp_avg"] for s in run.optimizers[0].state.values()]
     assert all(map(torch.equal, moments, after))
     run.loss_fn = plain_loss
     run.take_step()
@@ -498,3 +521,115 @@ def test_the_first_step_is_no_part_of_the_estimate(rows, tmp_path, monkeypatch):
     assert seen["elapsed"] == MIXED.steps - 1
     assert (seen["n"] - seen["initial"]) / seen["elapsed"] == pytest.approx(1.0)
     assert seen["rate"] is None or seen["rate"] == pytest.approx(1.0, rel=0.01)
+
+
+# What is kept.
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(rows, tmp_path, monkeypatch):
+    """The losses on held-out rows are made up; step 2 does best."""
+    scores = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0, 7.0])
+    seen = []
+
+    def score(model, *given):
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        return {"validation_loss": next(scores), "bits_per_byte": 1.0}
+
+    monkeypatch.setattr(loop, "validate", score)
+    config = replace(CONFIG, save_every=1, eval_every=1, keep=3)
+    start(rows, tmp_path, config=config, validation=rows)
+    names = sorted(path.stem for path in (tmp_path / "state").glob("*.pt"))
+    assert names == [f"step-000000{n}" for n in (5, 6, 7)]
+    best = load_model(tmp_path / "best")[0].state_dict()
+    assert all(torch.equal(best[key], value) for key, value in seen[1].items())
+    about = json.loads((tmp_path / "best" / "minimind.json").read_text("utf-8"))
+    assert about["step"] == 2 and load_state(tmp_path)["best"] == 1.0
+
+
+def test_saving_by_minutes(rows, tmp_path, monkeypatch):
+    """A clock that advances a minute a step, and a checkpoint every two."""
+    run = new_run(rows, tmp_path, replace(CONFIG, save_every=100, save_minutes=1.5))
+    now = [run.saved_at]
+    monkeypatch.setattr("minimind.train.run.time.monotonic", lambda: now[0])
+    saved = []
+    for _ in range(6):
+        run.take_step()
+        now[0] += 60
+        if run.save_is_due():
+            run.save()
+            saved.append(run.step)
+    assert saved == [2, 4, 6]
+
+
+def test_all_random_generators_go_on(rows, tmp_path):
+    """A loss that draws from each of them, stopped and resumed."""
+    drawn = []
+
+    def noisy(model, batch):
+        drawn.append((random.random(), np.random.rand(), torch.rand(()).item()))
+        loss, numbers = plain_loss(model, batch)
+        return loss * (1 + sum(drawn[-1])), numbers
+
+    whole, _ = start(rows, tmp_path / "a", noisy)
+    straight, drawn = drawn, []
+    calls = []
+
+    def noisy_until(model, batch):
+        calls.append(1)
+        if len(calls) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return noisy(model, batch)
+
+    start(rows, tmp_path / "b", noisy_until)
+    random.seed(9), np.random.seed(9), torch.manual_seed(9)
+    model, _ = start(rows, tmp_path / "b", noisy, seed=1)
+    assert drawn == straight and same_weights(model, whole)
+    state = load_state(tmp_path / "b")
+    assert {"python", "numpy", "torch", "cuda"} == state["rng"][0].keys()
+
+
+# A compiler, and whatever wraps the model.
+
+KEYS = set(new_model().state_dict())
+
+
+@pytest.mark.parametrize("wrapped", ["not", "compiled", "spared", "both"])
+def test_keys_never_show_a_wrapping(rows, tmp_path, wrapped, monkeypatch):
+    """Under DDP they are those of tests/test_distributed.py, which compares them."""
+    monkeypatch.setattr(torch.compiler, "set_stance", lambda stance: None)
+    config = replace(
+        CONFIG,
+        steps=2,
+        compile=wrapped in ("compiled", "both"),
+        gradient_checkpointing=wrapped in ("spared", "both"),
+        loss_chunk=8 if wrapped == "both" else None,
+    )
+    eager = partial(torch.nn.Module.compile, backend="eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: eager(self))
+    model, _ = start(rows, tmp_path, next_token_loss, config)
+    assert set(model.state_dict()) == KEYS
+    assert set(load_state(tmp_path)["model"]) == KEYS - {"lm_head.weight"}
+    stored = load_model(tmp_path)[0]
+    assert same_weights(stored, model)
+
+
+def test_without_a_compiler_training_goes_on(straight, rows, tmp_path, capsys):
+    """The run says so once, and is the same run."""
+
+    def no_compiler(graph, inputs):
+        raise RuntimeError("no C++ compiler\nand more")
+
+    plain = torch.nn.Module.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.nn.Module, "compile", lambda self: plain(self, backend=no_compiler)
+        )
+        try:
+            model, numbers = start(
+                rows, tmp_path / "c", config=replace(CONFIG, compile=True)
+            )
+        finally:
+            torch.compiler.set_stance("default")
+    assert numbers["finished"] and same_weights(model, straight[0])
+    printed = capsys.readouterr().out
+    assert printed.count("--compile: not possible here (") == 1

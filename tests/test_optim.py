@@ -10,7 +10,7 @@ from torch import nn
 
 from minimind.errors import UserError
 from minimind.train.config import TrainConfig
-from minimind.train.optim import build_optimizer, learning_rate
+from minimind.train.optim import build_optimizer, build_optimizers, learning_rate
 from tests.training_kit import SHAPE, new_model
 
 
@@ -111,3 +111,32 @@ def test_steps_follow_from_epochs():
 def test_senseless_numbers(name, value):
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} {value}"):
         TrainConfig(**{name: value})
+
+
+def test_muon_takes_the_inner_matrices():
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("needs PyTorch 2.9")
+    model = new_model()
+    config = TrainConfig(optimizer="muon", learning_rate=0.02)
+    muon, adamw = build_optimizers(model, config)
+    inner = {n for n, p in model.named_parameters() if "_proj" in n}
+    named = {p: n for n, p in model.named_parameters()}
+    found = [
+        {named[p] for g in o.param_groups for p in g["params"]} for o in (muon, adamw)
+    ]
+    assert found == [inner, set(named.values()) - inner]
+    # Its step: a matrix with all singular values nearly one, of AdamW's usual size.
+    name = "model.layers.0.mlp.up_proj.weight"
+    weight = dict(model.named_parameters())[name]
+    before, weight.grad = weight.detach().clone(), torch.randn_like(weight)
+    muon.param_groups[0]["weight_decay"] = 0.0
+    muon.step()
+    step = (before - weight.detach()) / 0.02 / (0.2 * math.sqrt(max(weight.shape)))
+    values = torch.linalg.svdvals(step)
+    assert 0.5 < values.min() and values.max() < 1.3
+
+
+def test_without_muon(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(UserError, match="needs PyTorch 2.9"):
+        build_optimizers(new_model(), TrainConfig(optimizer="muon", learning_rate=1.0))

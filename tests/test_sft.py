@@ -92,7 +92,8 @@ def test_only_targets_reach_the_gradient(rows):
     logits = torch.randn(1, ROW, 420, requires_grad=True)
 
     def model(labels, **inputs):
-        return SimpleNamespace(logits=logits, loss=causal_lm_loss(logits, labels))
+        loss = causal_lm_loss(logits, labels)
+        return SimpleNamespace(logits=logits, loss=loss, aux_loss=None)
 
     answer_loss(model, batch)[0].backward()
     touched = logits.grad.abs().sum(-1)[0] > 0

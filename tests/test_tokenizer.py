@@ -314,3 +314,14 @@ def test_the_class_is_named_whatever_the_model_beside_it(tokenizer, tmp_path):
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
         for text in HARD:
             assert theirs.encode(text) == tokenizer.encode(text)
+
+
+def test_a_smaller_vocabulary_is_the_beginning_of_a_larger_one(tokenizer):
+    """Merges do not depend on how many follow: chapter 01 cuts on that account."""
+    smaller = train_tokenizer([TEXT] * 3, 400)
+    for i in range(400):
+        assert smaller.token_bytes(i) == tokenizer.token_bytes(i)
+    merges = [
+        json.loads(t.backend.to_str())["model"]["merges"] for t in (smaller, tokenizer)
+    ]
+    assert merges[0] == merges[1][: 400 - FIRST_MERGE]

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from minimind.errors import UserError
-from minimind.model.generate import GREEDY, Sampling, stream
+from minimind.model.generate import stream
+from minimind.model.sampling import CHAT, GREEDY, Sampling
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import Message, encode_chat
 from minimind.text.tokenizer import BOS_ID, Tokenizer
@@ -90,7 +91,7 @@ def chat(
     history: int = 4,
     greedy: bool = False,
     device: str = "auto",
-    sampling: SamplingOptions = Sampling(),
+    sampling: SamplingOptions = CHAT,
 ) -> None:
     """Talk with a model; Ctrl-D ends the chat.
 
@@ -116,7 +117,7 @@ def generate(
     prompt: str,
     greedy: bool = False,
     device: str = "auto",
-    sampling: SamplingOptions = Sampling(),
+    sampling: SamplingOptions = CHAT,
 ) -> None:
     """Continue a plain text, as a pretrained model does.
 

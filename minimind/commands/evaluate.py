@@ -9,10 +9,11 @@ import tyro
 from tqdm import tqdm
 
 from minimind.evaluate.world import score_world, table
+from minimind.files import write_json
 from minimind.text import tokens
 from minimind.text.jsonl import Row, read_jsonl
 from minimind.text.packing import PackedRows
-from minimind.train.checkpoint import load_model, write_json
+from minimind.train.checkpoint import load_model
 from minimind.train.precision import pick_device
 from minimind.train.validate import validate
 

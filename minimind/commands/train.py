@@ -1,7 +1,6 @@
 """`minimind train pretrain` and `minimind train sft`."""
 
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,36 +11,43 @@ import tyro
 from minimind.errors import UserError
 from minimind.model.config import get_preset
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.packing import PackedRows
+from minimind.text.packing import MixedRows, PackedRows
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.tokens import TokenFile
 from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
+from minimind.train.distributed import say
 from minimind.train.loop import train
 from minimind.train.pretrain import next_token_loss
 from minimind.train.sft import answer_loss
 
+Rows = PackedRows | MixedRows
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
 def pretrain(
-    data: Path,
+    data: tuple[Path, ...],
     tokenizer: Path,
     out: Path,
     preset: str = "nano",
     seq_len: int = 256,
+    weights: tuple[float, ...] | None = None,
     validation: Path | None = None,
+    recipe: str | None = None,
     config: Config = TrainConfig(),
 ) -> int:
     """Train a new model on plain text, or go on with one that was stopped.
 
     Args:
-        data: directory of `minimind data prepare`.
+        data: directories of `minimind data prepare`.
         tokenizer: directory of `minimind tokenizer train`.
         out: run directory; holds the model, its log and the state to go on from.
         preset: size of the model.
         seq_len: tokens in a row.
+        weights: share of each directory in the rows, where there are several.
         validation: prepared held-out data.
+        recipe: options of a published run (zero, minimind2-small, minimind2, moe) or
+            of a json file; those given beside it have their way.
         config: options of the training loop.
     """
     shape = get_preset(preset)
@@ -49,69 +55,100 @@ def pretrain(
     shape = replace(shape, vocab_size=vocabulary.vocab_size)
     torch.manual_seed(config.seed)
     model = MiniMindForCausalLM(shape)
-    info = {"stage": "pretrain", "parent": None, "preset": preset}
-    return run(model, vocabulary, data, out, seq_len, validation, config, info)
+    info = {"stage": "pretrain", "parent": None, "preset": preset, "recipe": recipe}
+    rows = open_rows(data, weights, vocabulary, seq_len, "pretrain", config.seed)
+    return run(model, vocabulary, rows, out, validation, config, info)
 
 
 def sft(
-    data: Path,
+    data: tuple[Path, ...],
     model: Path,
     out: Path,
     seq_len: int = 256,
+    weights: tuple[float, ...] | None = None,
     validation: Path | None = None,
+    recipe: str | None = None,
     config: Config = TrainConfig(),
 ) -> int:
     """Train a model on conversations: it learns to answer, and to stop.
 
     Args:
-        data: directory of `minimind data prepare --kind sft`.
+        data: directories of `minimind data prepare --kind sft`.
         model: directory of the model to start from.
         out: run directory; holds the model, its log and the state to go on from.
         seq_len: tokens in a row; no conversation may be longer.
+        weights: share of each directory in the rows, where there are several.
         validation: prepared held-out data.
+        recipe: options of a published run (zero, minimind2-small, minimind2, moe) or
+            of a json file; those given beside it have their way.
         config: options of the training loop.
     """
     base, tokenizer = load_model(model)
-    info = {"stage": "sft", "parent": str(model)}
-    return run(base, tokenizer, data, out, seq_len, validation, config, info)
+    info = {"stage": "sft", "parent": str(model), "recipe": recipe}
+    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
+    return run(base, tokenizer, rows, out, validation, config, info)
+
+
+def open_rows(
+    data: tuple[Path, ...],
+    weights: tuple[float, ...] | None,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    stage: str,
+    seed: int,
+) -> Rows:
+    """Rows of one prepared set, or of several by weight.
+
+    Raises UserError for a set of another kind, or whose conversations do not fit.
+    """
+    sets = []
+    for directory in data:
+        rows = PackedRows(TokenFile(directory, tokenizer), seq_len, seed)
+        kind, longest = (rows.data.manifest[key] for key in ("kind", "max_length"))
+        if kind != stage:
+            raise UserError(
+                f"{directory}: prepared for {kind}, not for {stage}; "
+                f"prepare it with --kind {stage}"
+            )
+        if kind == "sft" and longest > seq_len:
+            raise UserError(
+                f"{directory}: conversations of up to {longest} tokens do not fit "
+                f"rows of {seq_len}; prepare it with --max-length {seq_len}"
+            )
+        sets.append(rows)
+    if len(sets) == 1 and weights is None:
+        return sets[0]
+    return MixedRows(sets, list(weights or ()))
 
 
 def run(
     model: MiniMindForCausalLM,
     tokenizer: Tokenizer,
-    data: Path,
+    rows: Rows,
     out: Path,
-    seq_len: int,
     validation: Path | None,
     config: TrainConfig,
     info: dict[str, Any],
 ) -> int:
     """Train on prepared data of either kind; print the result."""
-    rows = PackedRows(TokenFile(data, tokenizer), seq_len, config.seed)
-    kind, longest = (rows.data.manifest[key] for key in ("kind", "max_length"))
-    if kind != info["stage"]:
-        raise UserError(
-            f"{data}: prepared for {kind}, not for {info['stage']}; "
-            f"prepare it with --kind {info['stage']}"
-        )
-    if kind == "sft" and longest > seq_len:
-        raise UserError(
-            f"{data}: conversations of up to {longest} tokens do not fit rows of "
-            f"{seq_len}; prepare it with --max-length {seq_len}"
-        )
     held_out = None
     if validation is not None:
-        held_out = PackedRows(TokenFile(validation, tokenizer), seq_len, config.seed)
-    info = {**info, "data": rows.data.manifest["sha256"], "command": sys.argv}
-    began = time.perf_counter()
-    loss_fn = answer_loss if kind == "sft" else next_token_loss
+        data = TokenFile(validation, tokenizer)
+        held_out = PackedRows(data, rows.row_length, config.seed)
+    info = {**info, "data": rows.fingerprint, "command": sys.argv}
+    loss_fn = answer_loss if info["stage"] == "sft" else next_token_loss
     numbers = train(model, tokenizer, rows, loss_fn, config, out, held_out, info)
+    return 0 if config.dry_run else report(out, numbers)
+
+
+def report(out: Path, numbers: dict[str, Any]) -> int:
+    """Print how a run ended; returns the command's exit status."""
     shown = ("step", "loss", "validation_loss", "bits_per_byte")
     line = ", ".join(
         f"{key.replace('_', ' ')} {numbers[key]:.4g}" for key in shown if key in numbers
     )
     if "finished" not in numbers:
-        print(f"{out}: stopped ({line}); the same command goes on from here")
+        say(f"{out}: stopped ({line}); the same command goes on from here")
         return 130
-    print(f"{out}: {line}; {time.perf_counter() - began:.1f} s")
+    say(f"{out}: {line}")
     return 0

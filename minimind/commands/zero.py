@@ -91,7 +91,7 @@ def stages(out: Path, seed: int) -> list[Stage]:
             base,
             lambda: finished(base),
             lambda: train.pretrain(
-                data=out / "data" / "pretrain",
+                data=(out / "data" / "pretrain",),
                 tokenizer=vocabulary,
                 out=base,
                 seq_len=SEQ_LEN,
@@ -103,7 +103,7 @@ def stages(out: Path, seed: int) -> list[Stage]:
             tuned,
             lambda: finished(tuned),
             lambda: train.sft(
-                data=out / "data" / "sft",
+                data=(out / "data" / "sft",),
                 model=base,
                 out=tuned,
                 seq_len=SEQ_LEN,

@@ -7,14 +7,11 @@ place and then renamed, so a crash leaves the old one or the new one, and the
 file that declares the others whole is written last.
 """
 
-import errno
 import hashlib
 import io
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +20,13 @@ import safetensors.torch
 import torch
 
 from minimind.errors import UserError
-from minimind.model.config import from_hf, to_hf
+from minimind.files import write_atomically, write_json
+from minimind.model.config import ModelConfig
+from minimind.model.granite import weights_from_hf, weights_to_hf
+from minimind.model.hf import from_hf, to_hf
 from minimind.model.transformer import MiniMindForCausalLM
+from minimind.model.weights import HEAD, load_weights, read_weights
 from minimind.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
-
-EMBEDDING = "model.embed_tokens.weight"
-TIED = "lm_head.weight"  # not stored where it is the embedding itself
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def room_for(path: Path, size: int) -> Iterator[None]:
-    """Turn the system's error on a full disk into a UserError; size in bytes."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise UserError(
-            f"{path}: no room on the disk for {size / 1e6:.1f} MB; the earlier "
-            "checkpoint is kept: free some space and run the same command again"
-        ) from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file beside its place, and rename it only when it is whole.
-
-    Raises UserError on a full disk; the earlier file, if any, is untouched.
-    """
-    unfinished = path.with_name(path.name + ".unfinished")
-    with room_for(path, len(data)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a json file atomically."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
@@ -85,22 +44,37 @@ def save_model(
     directory: Path,
     info: dict[str, Any],
 ) -> None:
-    """Write a model directory. info goes to minimind.json (stage, step, ...)."""
+    """Write a model directory. info goes to minimind.json (stage, step, ...).
+
+    Raises UserError where no class of `transformers` computes the same as the
+    model, before anything is written.
+    """
+    config = to_hf(model.config)
     weights = {
         key: value.detach().cpu().contiguous()
         for key, value in model.state_dict().items()
-        if key != TIED or not model.config.tie_word_embeddings
+        if key != HEAD or not model.config.tie_word_embeddings
     }
+    weights = weights_to_hf(model.config, weights)
     # The largest first: on a disk with too little room, nothing has changed yet.
     data = safetensors.torch.save(weights, metadata={"format": "pt"})
     write_atomically(directory / "model.safetensors", data)
     save_tokenizer(tokenizer, directory)
-    write_json(directory / "config.json", to_hf(model.config))
+    write_json(directory / "config.json", config)
     write_json(
         directory / "generation_config.json",
         {"pad_token_id": PAD_ID, "bos_token_id": BOS_ID, "eos_token_id": [EOS_ID]},
     )
     write_json(directory / "minimind.json", {"tokenizer": tokenizer.hash, **info})
+
+
+def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig, source: Path) -> None:
+    """Raise UserError for a tokenizer with ids that the model does not have."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size} ids, but the model "
+            f"only {config.vocab_size}; they do not belong together"
+        )
 
 
 def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
@@ -122,48 +96,23 @@ def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
                 f"{directory}: tokenizer.json ({tokenizer.hash}) is not the one this "
                 f"model was trained with ({trained_with}); put the right one back"
             )
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} ids, but the model "
-            f"only {config.vocab_size}; they do not belong together"
-        )
-    path = directory / "model.safetensors"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        weights = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise UserError(
-            f"{path}: incomplete or damaged ({error}); copy or train it again"
-        ) from error
+    check_vocabulary(tokenizer, config, directory)
+    # As published models have them; safetensors first, it opens faster.
+    paths = [directory / name for name in ("model.safetensors", "pytorch_model.bin")]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    weights = read_weights(path)
     model = MiniMindForCausalLM(config)
-    load_weights(model, weights, str(path))
+    load_weights(model, weights_from_hf(config, weights), str(path))
     return model.eval(), tokenizer
 
 
-def load_weights(
-    model: MiniMindForCausalLM, weights: dict[str, torch.Tensor], source: str
-) -> None:
-    """Copy weights into the model; each must be there, and no other.
-
-    Raises UserError that says what differs.
-    """
-    expected = model.state_dict()
-    if model.config.tie_word_embeddings and EMBEDDING in weights:
-        weights = {TIED: weights[EMBEDDING], **weights}
-    differences = [f"{key} is missing" for key in expected if key not in weights]
-    differences += [f"{key} is unknown" for key in weights if key not in expected]
-    differences += [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    if differences:
-        shown = "; ".join(differences[:3])
-        raise UserError(
-            f"{source}: {len(differences)} weights do not fit the model: {shown}"
-        )
-    model.load_state_dict(weights)
+def fingerprint(weights: dict[str, torch.Tensor]) -> str:
+    """A short sha256 of weights."""
+    digest = hashlib.sha256()
+    for value in weights.values():
+        data = value.detach().cpu().contiguous().view(torch.uint8)
+        digest.update(data.numpy())
+    return digest.hexdigest()[:16]
 
 
 def save_state(

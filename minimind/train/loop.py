@@ -8,8 +8,8 @@ Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,17 @@ from minimind.errors import UserError
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import Tokenizer
-from minimind.train.accumulate import LossFn
+from minimind.train.adapters import open_adapters
 from minimind.train.config import TrainConfig
-from minimind.train.log import Log
+from minimind.train.distributed import any_of, is_main, process_group
+from minimind.train.estimate import measure
+from minimind.train.log import Log, Watcher
+from minimind.train.memory import explain_out_of_memory
+from minimind.train.objective import LossFn
+from minimind.train.precision import compile_model, pick_device
 from minimind.train.run import Run
 from minimind.train.validate import validate
+from minimind.train.zero import ZeroRun
 
 
 @contextmanager
@@ -67,41 +73,61 @@ def advance(bar: tqdm, run: Run, first: int) -> None:
 
 def take_steps(
     run: Run, log: Log, validation: PackedRows | None, stopped: list[int]
-) -> None:
-    """Take steps until all are done, or until a signal is in `stopped`."""
-    config, first = run.config, run.step + 1
+) -> bool:
+    """Take steps; returns whether all are done, and no signal came.
+
+    A signal to one of several processes stops all after the same step.
+    """
+    config, first, stop = run.config, run.step + 1, False
     bar = tqdm(
         total=config.steps,
         initial=run.step,
         unit="step",
         desc=run.directory.name,
+        disable=not is_main(),
     )
     with bar:
-        while run.step < config.steps and not stopped:
+        # What was to be done at the step it goes on from may be undone yet.
+        report(run, log, validation)
+        while run.step < config.steps and not stop:
             run.take_step()
             advance(bar, run, first)
-            if run.step == config.steps:
-                return
-            if run.step % config.save_every == 0:
+            stop, last = any_of(bool(stopped)), run.step == config.steps
+            if stop or not last and any_of(run.save_is_due()):
                 run.save()
-            if run.step % config.eval_every == 0:
-                run.numbers |= held_out_numbers(run, validation)
-            if run.step % config.log_every == 0:
-                log.write(**run.numbers)
+            if not stop:
+                report(run, log, validation)
+    return not stop
 
 
-def held_out_numbers(run: Run, validation: PackedRows | None) -> dict[str, float]:
-    """How the model does on held-out rows, where there are any."""
+def look_at_held_out(run: Run, validation: PackedRows | None) -> None:
+    """Score held-out rows, where there are any, and keep the best model."""
     if validation is None:
-        return {}
+        return
     size = run.config.batch_size
-    return validate(run.model, run.tokenizer, validation, size)
+    found = validate(run.model, run.tokenizer, validation, size)
+    run.numbers |= found
+    if found["validation_loss"] < run.best:
+        run.best = found["validation_loss"]
+        run.save_model(run.directory / "best")
+
+
+def report(run: Run, log: Log, validation: PackedRows | None) -> None:
+    """Look at held-out rows and log, where the step is due for it."""
+    config = run.config
+    if run.step in (0, config.steps):
+        return  # nothing yet; `finish`
+    to_score = validation and run.step % config.eval_every == 0
+    if to_score:
+        look_at_held_out(run, validation)
+    if to_score or run.step % config.log_every == 0:
+        log.write(**run.numbers)
 
 
 def finish(run: Run, log: Log, validation: PackedRows | None) -> None:
     """Save, look at the held-out rows once more, and mark the run finished."""
     run.save()  # before the evaluation, which may fail
-    run.numbers |= held_out_numbers(run, validation)
+    look_at_held_out(run, validation)
     run.numbers["finished"] = True
     log.write(**run.numbers)
     run.save()
@@ -116,25 +142,35 @@ def train(
     directory: Path,
     validation: PackedRows | None = None,
     info: dict[str, Any] | None = None,
-) -> dict[str, float]:
+    watchers: Sequence[Watcher] = (),
+    **stage: Any,
+) -> dict[str, Any]:
     """Train the model on rows; everything is kept in a run directory.
 
     The directory is a model directory (checkpoint.py) with the state to go on
-    from in state/ and the numbers in log.jsonl. Called again, it goes on where
-    it was; a finished run returns at once. Returns the last numbers, with
-    "finished" among them unless a signal ended the run early.
+    from in state/, the numbers in log.jsonl and the model that did best on
+    the held-out rows in best/. Called again, it goes on where it was; a
+    finished run returns at once. watchers get every line of the log as well.
+    stage: what a stage does in another way, `count` and `save` of `Run`.
+    Returns the last numbers, with "finished" among them unless a signal ended
+    the run early; config.dry_run only measures, and leaves no trace.
     """
     check_row_length(model, rows)
-    run = Run(model, tokenizer, rows, loss_fn, config, directory, info)
-    run.resume()
-    if "finished" in run.numbers:
+    with process_group(pick_device(config.device)), explain_out_of_memory():
+        kind = ZeroRun if config.deepspeed else Run
+        run = kind(model, tokenizer, rows, loss_fn, config, directory, info, **stage)
+        if not config.dry_run:
+            run.resume()
+        if "finished" in run.numbers:
+            return run.numbers
+        model.train()
+        if config.compile:
+            compile_model(model, run.probe)
+        if config.dry_run:
+            return measure(run, config.dry_run, config.price)
+        places = open_adapters(config.log_to, directory, run.step)
+        log = Log(directory, run.step, [*places, *watchers])
+        with stop_signals() as stopped, closing(log):
+            if take_steps(run, log, validation, stopped):
+                finish(run, log, validation)
         return run.numbers
-    model.train()
-    log = Log(directory, run.step)
-    with stop_signals() as stopped:
-        take_steps(run, log, validation, stopped)
-        if stopped:
-            run.save()
-        else:
-            finish(run, log, validation)
-    return run.numbers

@@ -1,10 +1,12 @@
-"""Which device to compute on, and in which number format.
+"""Which device to compute on, in which number format, compiled or not.
 
-Explained in chapter 08. Source: Micikevicius et al. 2018, "Mixed Precision
-Training".
+Explained in chapter 08. Sources: Micikevicius et al. 2018, "Mixed Precision
+Training"; Ansel et al. 2024, "PyTorch 2" (compiling).
 
 Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
+
+from collections.abc import Callable
 
 import torch
 
@@ -45,3 +47,18 @@ def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
         return torch.float32
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
+
+
+def compile_model(model: torch.nn.Module, probe: Callable[[], None]) -> None:
+    """Compile the model in place, so that its state dict keeps its keys.
+
+    probe: runs it once, forwards and backwards. Where that fails (there is no
+    C++ compiler, say), training goes on without.
+    """
+    model.compile()
+    try:
+        probe()
+    except Exception as error:  # whatever it is, it must not stop the run
+        torch.compiler.set_stance("force_eager")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"--compile: not possible here ({reason}); going on without")

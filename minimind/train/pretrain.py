@@ -9,9 +9,10 @@ Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 import torch
 from torch import Tensor
 
+from minimind.train.objective import Batch, Numbers, with_aux_loss
 
-def next_token_loss(
-    model: torch.nn.Module, batch: dict[str, Tensor]
-) -> tuple[Tensor, dict[str, float]]:
+
+def next_token_loss(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
     """Mean cross-entropy, in nats, over the labels of a packed batch."""
-    return model(**batch).loss, {}
+    output = model(**batch)
+    return with_aux_loss(output.loss, output, {})

@@ -7,40 +7,38 @@ for bit, as if it had not stopped.
 Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
-import hashlib
+import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimind.errors import UserError
+from minimind.files import write_json
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import Tokenizer
-from minimind.train.accumulate import Batch, LossFn, accumulate
+from minimind.train import distributed
+from minimind.train.accumulate import Count, accumulate, count_targets
 from minimind.train.checkpoint import (
+    fingerprint,
     load_state,
     save_model,
     save_state,
-    write_json,
 )
-from minimind.train.config import FREE, TrainConfig
-from minimind.train.optim import build_optimizer, learning_rate
+from minimind.train.config import FREE, TrainConfig, refuse_other_settings
+from minimind.train.distributed import rank, world_size
+from minimind.train.memory import peak_memory, spare_memory
+from minimind.train.objective import Batch, LossFn, Numbers, Objective
+from minimind.train.optim import build_optimizers, learning_rate
 from minimind.train.precision import pick_device, pick_dtype
+from minimind.train.rng import rng_state, seed_everything, set_rng_state
 
-MAX_BAD_STEPS = 5  # in a row without a finite gradient, before a run gives up
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """A short sha256 of all weights."""
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        data = value.detach().cpu().contiguous().view(torch.uint8)
-        digest.update(data.numpy())
-    return digest.hexdigest()[:16]
+MAX_BAD_STEPS = 5  # in a row without finite numbers, before a run gives up
 
 
 class Run:
@@ -55,45 +53,58 @@ class Run:
         config: TrainConfig,
         directory: Path,
         info: dict[str, Any] | None = None,
+        count: Count = count_targets,
+        save: Callable = save_model,
     ) -> None:
-        self.config = config.complete(len(rows), model.config.hidden_size)
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(self.device, config.dtype)
         self.model, self.tokenizer = model.to(self.device), tokenizer
         self.rows, self.loss_fn = rows, loss_fn
         self.directory, self.info = directory, info or {}
-        self.optimizer = build_optimizer(
-            model, self.config.learning_rate, config.weight_decay
-        )
+        self.count, self.save_as = count, save
+        width = model.config.hidden_size
+        self.config = config.complete(len(rows), width, world_size())
+        spare_memory(model, config.gradient_checkpointing, config.loss_chunk)
+        self.connect(Objective(model, self.loss))
         # fp16 loses small gradients to zero unless the loss is scaled up.
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.dtype == torch.float16
-        )
+        half = self.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.step = 0  # optimizer steps taken
-        self.skipped = 0  # of them, those without a finite gradient
-        self.numbers: dict[str, float] = {}  # of the last step
+        self.skipped = 0  # of them, those without finite numbers
+        self.best = math.inf  # lowest loss on held-out rows
+        self.numbers: dict[str, Any] = {}  # of the last step
         self.bad_rows: list[int] = []  # of the last steps, if they were bad
+        self.saved_at = time.monotonic()
         # A run that starts from a trained model must go on from the same one.
-        self.parent = fingerprint(model) if self.info.get("parent") else None
-        torch.manual_seed(config.seed)
+        weights = model.state_dict()
+        self.parent = self.info.get("parent") and fingerprint(weights)
+        seed_everything(config.seed + rank())
+
+    def connect(self, objective: Objective) -> None:
+        """Give the model its optimizers, and the other processes a part in it."""
+        self.optimizers = build_optimizers(self.model, self.config)
+        self.network = distributed.parallel(objective)
 
     @property
     def rows_per_step(self) -> int:
-        """Rows that one optimizer step reads."""
-        return self.config.batch_size * self.config.accumulation
+        """Rows that one optimizer step reads, in all processes together."""
+        return self.config.batch_size * self.config.accumulation * world_size()
 
     def load_batches(self) -> list[Batch]:
-        """The batches of the next step, on the device."""
+        """This process's batches of the next step, on the device.
+
+        The processes take turns, so which rows a step reads does not depend on
+        how many there are.
+        """
         size, first = self.config.batch_size, self.step * self.rows_per_step
         batches = []
-        for at in range(first, first + self.rows_per_step, size):
+        for turn in range(rank(), self.rows_per_step // size, world_size()):
+            at = first + turn * size
             batch = collate(self.rows[n] for n in range(at, at + size))
             batches.append({k: v.to(self.device) for k, v in batch.items()})
         return batches
 
-    def loss(
-        self, model: torch.nn.Module, batch: Batch
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
         """The stage's loss, computed in the run's number format."""
         mixed = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=mixed):
@@ -103,27 +114,38 @@ class Run:
         """Backpropagate, scaled where the number format needs it."""
         self.scaler.scale(loss).backward()
 
-    def update_weights(self) -> float:
-        """Clip the gradient and step; a gradient that is no number is dropped.
+    def gradient(self, batches: list[Batch], total: float) -> dict[str, Any]:
+        """Compute the gradient of a step; returns its numbers.
+
+        total: targets of the step, as many as each process has in the mean: the
+        gradients are averaged over the processes.
+        """
+        call = nn.Module.__call__
+        return accumulate(self.network, batches, call, self.backward, self.count, total)
+
+    def update_weights(self, loss: float) -> float:
+        """Clip the gradient and step, unless it or the loss is no number.
 
         Returns its norm before clipping. Raises UserError after MAX_BAD_STEPS
-        dropped ones in a row.
+        steps left out in a row.
         """
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.grad_clip
-        )
-        if norm.isfinite():
-            self.scaler.step(self.optimizer)
+        ).item()
+        if math.isfinite(loss) and math.isfinite(norm):
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
             self.bad_rows = []
         else:
             self.count_bad_step()
         self.scaler.update()
-        self.optimizer.zero_grad()
-        return norm.item()
+        self.model.zero_grad()
+        return norm
 
     def count_bad_step(self) -> None:
-        """Remember the rows of a step that gave no finite gradient."""
+        """Remember the rows of a step without a finite loss and gradient."""
         self.skipped += 1
         first = self.step * self.rows_per_step
         self.bad_rows += range(first, first + self.rows_per_step)
@@ -131,9 +153,9 @@ class Run:
             write_json(self.directory / "bad_rows.json", {"rows": self.bad_rows})
             raise UserError(
                 f"{self.directory}: {MAX_BAD_STEPS} steps in a row without a "
-                "finite gradient (their rows are in bad_rows.json); lower "
-                f"--learning-rate from {self.config.learning_rate:g}, or give "
-                "--dtype float32"
+                "finite loss and gradient (their rows are in bad_rows.json); "
+                f"lower --learning-rate from {self.config.learning_rate:g}, or "
+                "give --dtype float32"
             )
 
     def take_step(self) -> None:
@@ -142,79 +164,119 @@ class Run:
         batches = self.load_batches()
         waited = time.perf_counter() - began
         rate = learning_rate(self.step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        numbers = accumulate(self.model, batches, self.loss, self.backward)
-        norm = self.update_weights()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        targets = sum(map(self.count, batches))
+        asked = distributed.total(targets)
+        numbers = self.gradient(batches, asked / world_size())
+        numbers = distributed.mean_numbers(numbers, targets)
+        norm = self.update_weights(numbers["loss"])
         self.step += 1
         tokens = self.rows_per_step * self.rows.row_length
         self.numbers = {
             **numbers,
             "step": self.step,
+            "targets": int(asked),
             "learning_rate": rate,
             "grad_norm": norm,
             "skipped": self.skipped,
             "tokens_per_second": tokens / (time.perf_counter() - began),
             "data_wait": waited,
+            "memory_gb": peak_memory(self.device),
         }
+
+    def probe(self) -> None:
+        """One batch forwards and backwards, for the compiler; changes nothing."""
+        loss, _ = self.loss(self.model, self.load_batches()[0])
+        loss.backward()
+        self.model.zero_grad()
+
+    def save_model(self, directory: Path) -> None:
+        """Write the model as it is now, for others to open."""
+        about = {**self.info, "step": self.step, "numbers": self.numbers}
+        if distributed.is_main():
+            self.save_as(self.model, self.tokenizer, directory, about)
+
+    def trained_weights(self) -> dict[str, Tensor]:
+        """The weights that move, by name; the others are those of the parent."""
+        named = self.model.named_parameters()
+        return {name: p.detach() for name, p in named if p.requires_grad}
+
+    def optimizer_states(self) -> list[dict[str, Any]]:
+        """What the optimizers remember of earlier gradients."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_optimizers(self, state: dict[str, Any]) -> None:
+        """Give the optimizers back what they remembered."""
+        pairs = zip(self.optimizers, state["optimizers"], strict=True)
+        for optimizer, saved in pairs:
+            optimizer.load_state_dict(saved)
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the weights become."""
+        fixed = {k: v for k, v in asdict(self.config).items() if k not in FREE}
         return {
-            **asdict(self.config),
+            **fixed,
             **asdict(self.model.config),
-            "data": self.rows.data.manifest["sha256"],
+            "batch_size x accumulation x processes": self.rows_per_step,
+            "data": self.rows.fingerprint,
             "seq_len": self.rows.row_length,
             "tokenizer": self.tokenizer.hash,
             "parent": self.parent,
+            **self.info.get("settings", {}),  # the stage's own
         }
 
     def save(self) -> None:
         """Write the model, for others to open, and the state to go on from."""
-        about = {**self.info, "step": self.step, "numbers": self.numbers}
-        save_model(self.model, self.tokenizer, self.directory, about)
-        state = {
-            "step": self.step,
-            "skipped": self.skipped,
-            "numbers": self.numbers,
-            "settings": self.settings(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-        }
-        # Last: what is half written before it will be written again.
-        save_state(self.directory, self.step, state)
+        self.save_model(self.directory)
+        rng = distributed.gather(rng_state())
+        if distributed.is_main():
+            state = {
+                "step": self.step,
+                "samples": self.step * self.rows_per_step,
+                "skipped": self.skipped,
+                "best": self.best,
+                "numbers": self.numbers,
+                "settings": self.settings(),
+                "model": self.trained_weights(),
+                "optimizers": self.optimizer_states(),
+                "scaler": self.scaler.state_dict(),
+                "rng": rng,  # of each process
+                "world_size": world_size(),
+            }
+            # Last: what is half written before it will be written again.
+            save_state(self.directory, self.step, state, self.config.keep)
+        distributed.barrier()
+        self.saved_at = time.monotonic()
+
+    def save_is_due(self) -> bool:
+        """Whether it is time to save, by steps or by minutes."""
+        minutes = self.config.save_minutes or math.inf
+        late = time.monotonic() - self.saved_at > 60 * minutes
+        return late or self.step % self.config.save_every == 0
 
     def resume(self) -> None:
         """Go on from the newest whole state, if there is one.
 
-        Raises UserError where the directory holds a run with other settings.
+        Raises UserError where the directory holds a run with other settings, or
+        where not every process finds the same state there.
         """
-        state = load_state(self.directory)
+        state = load_state(self.directory, distributed.say)
+        steps = distributed.gather(state["step"] if state else 0)
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"{self.directory}: the processes find steps {steps} there; "
+                "--out has to be one directory that all machines share"
+            )
         if state is None:
             return
         refuse_other_settings(self.directory, state["settings"], self.settings())
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, weight in self.trained_weights().items():
+            weight.copy_(state["model"][name])
+        self.load_optimizers(state)
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        if state["world_size"] == world_size():
+            set_rng_state(state["rng"][rank()])
         self.step, self.numbers = state["step"], state["numbers"]
-        self.skipped = state["skipped"]
-
-
-def refuse_other_settings(
-    directory: Path, old: dict[str, Any], new: dict[str, Any]
-) -> None:
-    """Raise UserError where a run would go on with other settings."""
-    changed = [
-        f"{key} {old.get(key)} -> {new.get(key)}"
-        for key in new
-        if key not in FREE and old.get(key) != new.get(key)
-    ]
-    if changed:
-        raise UserError(
-            f"{directory} holds a run with other settings "
-            f"({', '.join(changed)}); give the old ones, choose another "
-            "--out, or delete it"
-        )
+        self.skipped, self.best = state["skipped"], state["best"]

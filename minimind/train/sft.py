@@ -13,6 +13,7 @@ from torch import Tensor
 
 from minimind.text.chat import IGNORE
 from minimind.text.tokenizer import EOS_ID, Tokenizer
+from minimind.train.objective import Batch, Numbers, with_aux_loss
 
 
 def visible_token(tokenizer: Tokenizer, token_id: int) -> str:
@@ -72,18 +73,18 @@ def show_mask(tokenizer: Tokenizer, ids: list[int], labels: list[int]) -> MaskVi
     return MaskView(tokens)
 
 
-def answer_loss(
-    model: torch.nn.Module, batch: dict[str, Tensor]
-) -> tuple[Tensor, dict[str, float]]:
+def answer_loss(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
     """Mean cross-entropy, in nats, over the targets of a packed batch.
 
     Logged beside it: `stop_probability`, the mean probability of the end
-    token where it follows a target, that is where an answer is over.
+    token where it follows a target, that is where an answer is over (not with
+    --loss-chunk, which keeps no logits).
     """
-    output = model(**batch)
+    output, numbers = model(**batch), {}
     after_target = batch["labels"][:, :-1] != IGNORE
     over = after_target & (batch["input_ids"][:, 1:] == EOS_ID)
-    if not over.any():
-        return output.loss, {}
-    stops = output.logits[:, :-1][over].float().softmax(-1)[:, EOS_ID]
-    return output.loss, {"stop_probability": stops.mean().item()}
+    if output.logits is not None and over.any():
+        logits = output.logits[:, :-1][over].float()
+        stops = logits.softmax(-1)[:, EOS_ID]
+        numbers["stop_probability"] = stops.mean().item()
+    return with_aux_loss(output.loss, output, numbers)

@@ -17,6 +17,7 @@ from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import IGNORE
 from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import CONTROL_TOKENS, Tokenizer
+from minimind.train.distributed import rank, total, world_size
 
 
 def byte_lengths(tokenizer: Tokenizer) -> Tensor:
@@ -48,22 +49,27 @@ def validate(
 ) -> dict[str, float]:
     """Loss in nats per target and bits per byte over one epoch of rows.
 
-    limit: look at the first so many rows only.
+    limit: look at the first so many rows only. Several processes share the
+    rows and get the same answer.
     """
     training, device = model.training, model.lm_head.weight.device
     model.eval()
     lengths = byte_lengths(tokenizer).to(device)
     nats = targets = said = 0.0
     count = min(len(rows), limit or len(rows))
-    for start in range(0, count, batch_size):
-        numbers = range(start, min(start + batch_size, count))
-        batch = collate(rows[n] for n in numbers)
+    for start in range(0, count, world_size() * batch_size):
+        first = start + rank() * batch_size
+        numbers = range(first, min(first + batch_size, count))
+        batch = collate(rows[n] for n in numbers or [0])
+        if not numbers:  # keeps step with the others, and asks nothing
+            batch["labels"].fill_(IGNORE)
         cost, asked = score(model, {k: v.to(device) for k, v in batch.items()})
         nats += cost
         targets += asked.numel()
         said += lengths[asked].sum().item()
     model.train(training)
+    nats = total(nats)
     return {
-        "validation_loss": nats / targets,
-        "bits_per_byte": nats / math.log(2) / said,
+        "validation_loss": nats / total(targets),
+        "bits_per_byte": nats / math.log(2) / total(said),
     }

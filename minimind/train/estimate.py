@@ -1,0 +1,119 @@
+"""What a run will take: speed and memory measured here, time and cost of the rest.
+
+Explained in chapter 14. Source: Chowdhery et al. 2022, "PaLM", appendix B (MFU).
+"""
+
+import platform
+import re
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from minimind.model.config import ModelConfig
+from minimind.train.distributed import say, world_size
+from minimind.train.run import Run
+
+# Dense 16-bit TFLOP/s by the maker's data sheet; names as PyTorch gives them.
+PEAKS = {
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+    "A10": 125,
+    "RTX 4090": 165,
+    "RTX 3090": 71,
+    "V100": 125,
+    "T4": 65,
+}
+
+
+def active_parameters(model: nn.Module, config: ModelConfig) -> int:
+    """Weights that take part in a token's matrix products.
+
+    Of the routed experts a token uses some; an embedding is only looked up,
+    unless it is the output head as well.
+    """
+    used = sum(p.numel() for p in model.parameters())
+    if not config.tie_word_embeddings:
+        used -= config.vocab_size * config.hidden_size
+    experts = sum(
+        p.numel() for name, p in model.named_parameters() if ".experts." in name
+    )
+    idle = 1 - config.num_experts_per_tok / max(config.num_experts, 1)
+    return round(used - (idle * experts if experts else 0))
+
+
+def flops_per_token(model: nn.Module, config: ModelConfig, tokens: int) -> float:
+    """Operations of training on one token of a row: two forwards, four backwards.
+
+    Each weight costs 6, and attention 12 * layers * heads * head_dim * tokens.
+    """
+    width = config.num_attention_heads * config.head_dim
+    attention = 12 * config.num_hidden_layers * width * tokens
+    return 6 * active_parameters(model, config) + attention
+
+
+def peak_flops(device: torch.device) -> tuple[str, float | None]:
+    """The name of the device, and its 16-bit operations a second where known."""
+    if device.type != "cuda":
+        return f"{platform.machine()} {device.type}", None
+    name = torch.cuda.get_device_name(device)
+    known = [peak for part, peak in PEAKS.items() if re.search(rf"\b{part}\b", name)]
+    return name, 1e12 * known[0] if known else None
+
+
+def hours(seconds: float) -> str:
+    """A duration for people: 42 s, 3 min 5 s, 7 h 12 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+def measure(run: Run, steps: int, price: float | None = None) -> dict[str, Any]:
+    """Take some steps; print and return what the whole run would take.
+
+    The first step is not counted: it compiles, and finds its memory. price: of
+    an hour of all machines together.
+    """
+    run.take_step()
+    began = time.perf_counter()
+    for _ in range(steps):
+        run.take_step()
+    seconds = (time.perf_counter() - began) / steps
+    config, row = run.config, run.rows.row_length
+    tokens = run.rows_per_step * row
+    name, peak = peak_flops(run.device)
+    found: dict[str, Any] = {
+        "device": name,
+        "dtype": str(run.dtype).removeprefix("torch."),
+        "processes": world_size(),
+        "tokens_per_second": tokens / seconds,
+        "memory_gb": run.numbers["memory_gb"],
+        "seconds": seconds * config.steps,
+    }
+    say(
+        f"{name} x {world_size()}, {found['dtype']}: {steps} steps of {tokens:,} "
+        f"tokens ({config.batch_size} rows of {row} x {config.accumulation} x "
+        f"{world_size()})"
+    )
+    line = f"{tokens / seconds:,.0f} tokens/s"
+    if found["memory_gb"]:
+        line += f", {found['memory_gb']:.2f} GB a process at most"
+    if peak:
+        done = flops_per_token(run.model, run.model.config, row) * tokens / seconds
+        found["mfu"] = done / peak / world_size()
+        line += f", {found['mfu']:.1%} of {peak / 1e12:.0f} TFLOP/s (MFU)"
+    say(line)
+    line = f"{config.steps:,} steps, {tokens * config.steps / 1e6:,.1f}M tokens: "
+    line += hours(found["seconds"])
+    if price is not None:
+        found["cost"] = price * found["seconds"] / 3600
+        line += f", {found['cost']:,.2f} at {price:g} an hour"
+    say(line)
+    return found

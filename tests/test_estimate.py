@@ -1,0 +1,144 @@
+"""Recipes of published runs, and what a run will take."""
+
+import json
+import types
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from minimind.cli import main
+from minimind.errors import UserError
+from minimind.model.config import PRESETS, get_preset
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.packing import PackedRows
+from minimind.train import estimate
+from minimind.train.config import TrainConfig
+from minimind.train.estimate import active_parameters, flops_per_token, hours
+from minimind.train.loop import train
+from minimind.train.recipes import FOLDER, load_recipe, with_recipe
+from tests.training_kit import CONFIG, new_model, plain_loss, token_file, tokenizer
+
+RECIPES = ["minimind2", "minimind2-small", "moe", "zero"]
+OPTIONS = {field.name for field in fields(TrainConfig)}
+
+
+def test_the_recipes_are_these():
+    assert sorted(path.stem for path in FOLDER.glob("*.json")) == RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_options_that_exist(name):
+    recipe = load_recipe(name)
+    assert recipe["about"]
+    for stage in ("pretrain", "sft"):
+        options = {k: v for k, v in recipe[stage].items() if k in OPTIONS}
+        TrainConfig(**options)
+        assert recipe[stage].keys() - OPTIONS <= {"seq_len", "preset"}
+    shape = get_preset(recipe["pretrain"]["preset"])
+    assert recipe["pretrain"]["seq_len"] <= shape.max_position_embeddings
+    # 131,072 tokens a step, and a rate that the width rule would not call odd.
+    step = [recipe["pretrain"][k] for k in ("seq_len", "batch_size", "accumulation")]
+    assert step[0] * step[1] * step[2] == 2**17
+
+
+def test_what_is_typed_has_its_way(tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"pretrain": {"preset": "nano", "batch_size": 7}}))
+    typed = ["--batch-size", "3", "--recipe", str(own)]
+    flags = with_recipe("pretrain", typed)
+    assert flags == ["--preset", "nano", "--batch-size", "7", *typed]
+    assert with_recipe("pretrain", [f"--recipe={own}"])[:2] == ["--preset", "nano"]
+    assert with_recipe("pretrain", ["--out", "x"]) == ["--out", "x"]
+    with pytest.raises(UserError, match="nothing for the stage sft"):
+        with_recipe("sft", typed)
+    with pytest.raises(UserError, match="no such recipe; there are: minimind2, "):
+        with_recipe("sft", ["--recipe", "mini"])
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return PackedRows(token_file(tmp_path_factory.mktemp("data")), 48)
+
+
+def test_a_dry_run_of_a_recipe(rows, tmp_path_factory, tmp_path, capsys):
+    """From the command line, with a smaller model and fewer rows than published."""
+    tokenizer().save(tmp_path / "tok")
+    token_file(tmp_path)
+    out = tmp_path / "run"
+    argv = f"train pretrain --recipe zero --preset nano --out {out} --dry-run 2"
+    argv += f" --tokenizer {tmp_path / 'tok'} --data {tmp_path / 'tokens'}"
+    argv += " --seq-len 48 --batch-size 2 --price 3600 --device cpu"
+    assert main(argv.split()) == 0
+    printed = capsys.readouterr().out
+    assert "2 steps of 768 tokens (2 rows of 48 x 8 x 1)" in printed
+    assert "tokens/s" in printed and "at 3600 an hour" in printed
+    assert not out.exists()
+
+
+def test_what_is_measured(rows, tmp_path, monkeypatch, capsys):
+    """A clock that advances two seconds a step; half of the GPU's peak is used."""
+    model, now = new_model(), [0.0]
+
+    def loss_fn(model, batch):
+        now[0] += 1.0  # two batches a step
+        return plain_loss(model, batch)
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(estimate, "time", clock)
+    tokens = 4 * 48
+    flops = flops_per_token(model, model.config, 48) * tokens / 2
+    monkeypatch.setattr(estimate, "peak_flops", lambda device: ("X", 2 * flops))
+    config = replace(CONFIG, steps=1800, dry_run=3, price=1.5)
+    found = train(model, tokenizer(), rows, loss_fn, config, tmp_path / "none")
+    assert found["tokens_per_second"] == tokens / 2
+    assert found["seconds"] == 3600 and found["cost"] == 1.5
+    assert found["mfu"] == pytest.approx(0.5)
+    assert "1 h 0 min, 1.50 at 1.5 an hour" in capsys.readouterr().out
+
+
+def build(name):
+    with torch.device("meta"):
+        return MiniMindForCausalLM(PRESETS[name]), PRESETS[name]
+
+
+def test_active_parameters():
+    dense, shape = build("minimind2-small")
+    assert active_parameters(dense, shape) == 25_829_888
+    moe, shape = build("minimind2-moe")
+    expert = 3 * 640 * 1728 * 8  # three matrices in eight layers
+    assert active_parameters(moe, shape) == 145_029_760 - 2 * expert
+
+
+def test_operations_are_those_that_torch_counts():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = replace(get_preset("nano"), num_key_value_heads=4)
+    model, ids = MiniMindForCausalLM(shape), torch.ones(1, 64, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            model(ids, labels=ids).loss.backward()
+    ours = 64 * flops_per_token(model, shape, 64)
+    assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A10", 125),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA L40S", 362),
+    ],
+)
+def test_peaks(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    found = estimate.peak_flops(torch.device("cuda"))
+    assert found == (name, peak and peak * 1e12)
+
+
+def test_hours():
+    assert [hours(s) for s in (42, 185, 25_930)] == ["42 s", "3 min 5 s", "7 h 12 min"]
