@@ -1,4 +1,4 @@
-"""Helpers for the chapters: methods added cell by cell, the map, a trained model.
+"""Helpers for the chapters: methods added cell by cell, figures, a trained model.
 
 Only notebooks and the book's front page use this module. The idea of `add_to`, a
 class that grows over several cells, is that of "Dive into Deep Learning"
@@ -6,8 +6,10 @@ class that grows over several cells, is that of "Dive into Deep Learning"
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from IPython.display import HTML
 
@@ -49,6 +51,34 @@ def trained(stage: str) -> Path:
     finally:
         torch.set_num_threads(threads)
     return out / stage
+
+
+def film(
+    draw: Callable[[Any], Any],
+    values: Sequence[Any],
+    name: str,
+    start: int = 0,
+) -> Any:
+    """A slider over pictures drawn beforehand, so that it moves on a static page.
+
+    draw: makes one matplotlib figure of one of the values. start: index of the
+    value that is shown first.
+    """
+    # Here, so that a chapter without pictures does not load them.
+    import matplotlib.pyplot as plt
+    from ipywidgets import Image, SelectionSlider, Stack, VBox, jslink
+
+    pictures = []
+    for value in values:
+        draw(value)
+        png = BytesIO()
+        plt.savefig(png, format="png", dpi=72, bbox_inches="tight", facecolor="white")
+        plt.close()
+        pictures.append(Image(value=png.getvalue(), format="png"))
+    slider = SelectionSlider(options=values, index=start, description=name)
+    stack = Stack(pictures, selected_index=start)
+    jslink((slider, "index"), (stack, "selected_index"))
+    return VBox([slider, stack])
 
 
 # The way of the data, from top to bottom, four boxes to a row.
