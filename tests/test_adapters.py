@@ -143,6 +143,6 @@ def test_swanlab_offline(tmp_path, monkeypatch):
 
 def test_the_log_is_json(rows, tmp_path):
     start(rows, tmp_path, config=replace(CONFIG, log_to=()))
-    text = (tmp_path / "log.jsonl").read_text("utf-8")
-    for line in text.splitlines():
-        json.loads(line, parse_constant=pytest.fail)
+    lines = (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
+    steps = [json.loads(line, parse_constant=pytest.fail)["step"] for line in lines]
+    assert steps == list(range(1, CONFIG.steps + 1))

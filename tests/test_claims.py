@@ -76,3 +76,12 @@ def test_a_cut_tokenizer_is_the_trained_one(script):
     assert largest.vocab_size > 290
     trained = tokenizer.train_tokenizer(texts, 290)
     assert tokenizer.cut(largest, 290).hash == trained.hash
+
+
+def test_deep_and_wide_shapes_have_the_size_of_the_nano(script):
+    shapes = script("shapes")
+    for blocks in shapes.SHAPES:
+        model = shapes.MiniMindForCausalLM(shapes.shape(blocks))
+        count = sum(p.numel() for p in model.parameters())
+        assert abs(count / 984_192 - 1) < 0.01
+        assert len(model.model.layers) == blocks

@@ -1,11 +1,13 @@
 """A longer context: the model against transformers', its cache, and its limit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from minimind.cli import main
 from minimind.errors import UserError
 from minimind.model.attention import KVCache
 from minimind.model.config import ModelConfig
@@ -144,3 +146,19 @@ def test_mistakes_are_told_in_one_line():
     extend_context(model, "linear", 2.0)
     with pytest.raises(UserError, match="already, by 'linear'"):
         extend_context(model, "yarn", 2.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_command_line_stretches_a_model(method, tmp_path: Path, capsys):
+    tokenizer = train_tokenizer(["the cat sat on the mat " * 3] * 20, 300)
+    config = replace(CONFIG, vocab_size=tokenizer.vocab_size)
+    save_model(MiniMindForCausalLM(config), tokenizer, tmp_path, {"stage": "test"})
+    prompt = "zxq " * 15  # more than the trained length in tokens
+    assert TRAINED < len(tokenizer.encode(prompt)) < LENGTH
+    command = ["generate", str(tmp_path), "--prompt", prompt, "--device", "cpu"]
+    assert main(command) == 2
+    assert str(TRAINED) in capsys.readouterr().err
+    stretch = ["--rope-scaling", method, "--rope-factor", str(FACTOR)]
+    assert main([*command, *stretch, "--trained-length", str(TRAINED)]) == 0
+    assert main([*command, *stretch[:3], "0.5"]) == 2
+    assert "factor=0.5" in capsys.readouterr().err

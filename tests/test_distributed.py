@@ -64,7 +64,7 @@ def test_what_is_printed_and_by_whom(straight):
     directory, printed = straight
     assert printed.count("processes: 2, backend gloo") == 1
     assert "process 0 is done" in printed and "process 1 is done" in printed
-    assert len(re.findall(r" 7/7 .*\n", printed)) == 1  # one bar
+    assert printed.count(" 0/7 ") == 1  # one bar
     steps = [line["step"] for line in read_log(directory)]
     assert steps == list(range(1, CONFIG.steps + 1))
     state = load_state(directory)

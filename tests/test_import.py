@@ -192,6 +192,11 @@ def test_the_tokenizer_in_a_gguf(tmp_path, pre):
         ids = its_tokenizer.encode(text)
         assert ids == theirs(text, add_special_tokens=False).input_ids
         assert its_tokenizer.decode(ids) == text
+    pieces = [
+        piece
+        for piece, _ in its_tokenizer.backend.pre_tokenizer.pre_tokenize_str("in 1984")
+    ]
+    assert pieces == {"smollm": ["in", "Ġ", *"1984"], "gpt-2": ["in", "Ġ1984"]}[pre]
     assert its_tokenizer.encode("<|im_end|>") != [2]  # spelt out, it is text
     assert its_tokenizer.encode("<think>") == tokenizer().encode("<think>")
     messages = [{"role": "user", "content": "the cat"}]

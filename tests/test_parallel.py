@@ -1,6 +1,10 @@
 """An ordered map over processes: the order, how far ahead, and what goes wrong."""
 
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -55,3 +59,23 @@ def test_an_error_in_a_process_is_the_callers(workers):
 def test_a_process_that_dies_is_told():
     with pytest.raises(UserError, match="one of 2 processes died.*--workers"):
         list(map_ordered(die_at_five, range(9), 2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_no_process_outlives_a_killed_parent(tmp_path):
+    """They hold the pipe's other end: reading comes to an end when they do."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os, signal
+            from minimind.text.parallel import map_ordered
+
+            if __name__ == "__main__":
+                results = map_ordered(abs, range(100), 2)
+                print(next(results), flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+        """)
+    )
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "0\n")

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from minimind.errors import UserError
+from minimind.model.context import extend_context
 from minimind.model.generate import stream
 from minimind.model.sampling import CHAT, GREEDY, Sampling
 from minimind.model.transformer import MiniMindForCausalLM
@@ -85,12 +86,29 @@ def ask(model: Path, questions: Iterable[str]) -> None:
         converse(network, tokenizer, [question], GREEDY)
 
 
+def open_model(
+    directory: Path,
+    device: str,
+    rope_scaling: Literal["none", "linear", "ntk", "yarn"],
+    rope_factor: float,
+    trained_length: int | None,
+) -> tuple[MiniMindForCausalLM, Tokenizer]:
+    """Load a model to a device, and stretch its context if that is asked."""
+    network, tokenizer = load_model(directory)
+    if rope_scaling != "none":
+        extend_context(network, rope_scaling, rope_factor, trained_length)
+    return network.to(pick_device(device)), tokenizer
+
+
 def chat(
     model: Annotated[Path, tyro.conf.Positional] = Path("out/zero/sft"),
     system: str | None = None,
     history: int = 4,
     greedy: bool = False,
     device: str = "auto",
+    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none",
+    rope_factor: float = 4.0,
+    trained_length: int | None = None,
     sampling: SamplingOptions = CHAT,
 ) -> None:
     """Talk with a model; Ctrl-D ends the chat.
@@ -101,10 +119,14 @@ def chat(
         history: how many earlier exchanges the model is shown.
         greedy: always the likeliest token, so the same answer every time.
         device: auto, cuda, mps or cpu.
+        rope_scaling: how to read on past the trained length (chapter 02).
+        rope_factor: how many times the trained length, with rope_scaling.
+        trained_length: tokens it was trained on; if not given, its limit.
         sampling: options of drawing tokens.
     """
-    network, tokenizer = load_model(model)
-    network.to(pick_device(device))
+    network, tokenizer = open_model(
+        model, device, rope_scaling, rope_factor, trained_length
+    )
     if greedy:
         sampling = replace(sampling, temperature=0.0)
     if sys.stdin.isatty():
@@ -117,6 +139,9 @@ def generate(
     prompt: str,
     greedy: bool = False,
     device: str = "auto",
+    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none",
+    rope_factor: float = 4.0,
+    trained_length: int | None = None,
     sampling: SamplingOptions = CHAT,
 ) -> None:
     """Continue a plain text, as a pretrained model does.
@@ -126,10 +151,14 @@ def generate(
         prompt: how the text begins.
         greedy: always the likeliest token, so the same text every time.
         device: auto, cuda, mps or cpu.
+        rope_scaling: how to read on past the trained length (chapter 02).
+        rope_factor: how many times the trained length, with rope_scaling.
+        trained_length: tokens it was trained on; if not given, its limit.
         sampling: options of drawing tokens.
     """
-    network, tokenizer = load_model(model)
-    network.to(pick_device(device))
+    network, tokenizer = open_model(
+        model, device, rope_scaling, rope_factor, trained_length
+    )
     if greedy:
         sampling = replace(sampling, temperature=0.0)
     print(prompt, end="", flush=True)

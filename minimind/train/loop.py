@@ -145,15 +145,11 @@ def train(
     watchers: Sequence[Watcher] = (),
     **stage: Any,
 ) -> dict[str, Any]:
-    """Train the model on rows; everything is kept in a run directory.
+    """Train the model on rows; a run directory keeps model, state and log.
 
-    The directory is a model directory (checkpoint.py) with the state to go on
-    from in state/, the numbers in log.jsonl and the model that did best on
-    the held-out rows in best/. Called again, it goes on where it was; a
-    finished run returns at once. watchers get every line of the log as well.
-    stage: what a stage does in another way, `count` and `save` of `Run`.
-    Returns the last numbers, with "finished" among them unless a signal ended
-    the run early; config.dry_run only measures, and leaves no trace.
+    Called again, it goes on where it was; a finished run returns at once.
+    watchers get every line of the log; stage: `count` and `save` of `Run`.
+    Returns the last numbers, "finished" among them unless a signal came.
     """
     check_row_length(model, rows)
     with process_group(pick_device(config.device)), explain_out_of_memory():

@@ -1,25 +1,17 @@
 """LoRA: train a thin addition to frozen weights, keep it, merge it, switch it.
 
-Explained in chapter 10. An adapter directory has the layout of `peft`, so
-`PeftModel.from_pretrained(base, directory)` opens it. Source: Hu et al. 2021,
-"LoRA: Low-Rank Adaptation of Large Language Models".
+Explained in chapter 10. Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of
+Large Language Models".
 
 Generated from notebooks/10_lora.ipynb by tools/export.py; edit it there.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimind.errors import UserError
-from minimind.files import write_atomically, write_json
-from minimind.model.weights import read_weights
-from minimind.train.checkpoint import fingerprint
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TARGETS += ("gate_proj", "up_proj", "down_proj")
@@ -27,7 +19,7 @@ TARGETS += ("gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """Shape of an adapter. Raises UserError for a number that makes no sense."""
+    """Shape of an adapter. Raises UserError for a senseless number."""
 
     rank: int = 8  # r: channels between A and B
     alpha: float = 16.0  # the addition is scaled by alpha / rank
@@ -88,7 +80,7 @@ class LoRALinear(nn.Linear):
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     """The layers with adapters, by their path in the model."""
     modules = model.named_modules()
-    return {path: m for path, m in modules if isinstance(m, LoRALinear)}
+    return {path: m for path, m in modules if hasattr(m, "lora_A")}
 
 
 def add_adapter(model: nn.Module, name: str, config: LoRAConfig) -> None:
@@ -105,11 +97,11 @@ def add_adapter(model: nn.Module, name: str, config: LoRAConfig) -> None:
     found = {path.split(".")[-1] for path in layers}
     if missing := [target for target in config.targets if target not in found]:
         raise UserError(
-            f"--targets {' '.join(missing)}: no layer of the model is called so; "
+            f"--targets {' '.join(missing)}: no layer is called so; "
             f"usual names: {' '.join(TARGETS)}"
         )
     for path, module in layers.items():
-        if not isinstance(module, LoRALinear):
+        if not hasattr(module, "lora_A"):
             module = LoRALinear(module)
             parent, _, last = path.rpartition(".")
             setattr(model.get_submodule(parent), last, module)
@@ -130,13 +122,21 @@ def set_adapter(model: nn.Module, name: str | None) -> None:
     if name is not None and name not in known:
         raise UserError(f"no adapter {name!r}; there are {sorted(known)}")
     if any(layer.unmerged is not None for layer in layers):
-        raise UserError("an adapter is merged into the weights; unmerge it first")
+        raise UserError("an adapter is merged in; unmerge it first")
     model.requires_grad_(False)
     for layer in layers:
         layer.active = name if name in layer.adapters else None
         if layer.active:
             layer.lora_A[name].requires_grad_()
             layer.lora_B[name].requires_grad_()
+
+
+def active_adapter(model: nn.Module) -> tuple[str, LoRAConfig]:
+    """Name and config of the adapter in use. Raises UserError if none is."""
+    for layer in lora_layers(model).values():
+        if layer.active is not None:
+            return layer.active, layer.adapters[layer.active]
+    raise UserError("no adapter is in use")
 
 
 def trainable_share(model: nn.Module) -> float:
@@ -149,130 +149,6 @@ def trainable_share(model: nn.Module) -> float:
     return trainable / count[False]
 
 
-PEFT = "base_model.model."  # where peft has our model
-
-
-def active_adapter(model: nn.Module) -> tuple[str, LoRAConfig]:
-    """Name and config of the adapter in use. Raises UserError if none is."""
-    for layer in lora_layers(model).values():
-        if layer.active is not None:
-            return layer.active, layer.adapters[layer.active]
-    raise UserError("no adapter is in use")
-
-
-def adapter_weights(model: nn.Module, name: str) -> dict[str, Tensor]:
-    """A and B of every layer that has the adapter, under peft's names."""
-    return {
-        f"{PEFT}{path}.{side}.weight": getattr(layer, side)[name]
-        for path, layer in lora_layers(model).items()
-        if name in layer.adapters
-        for side in ("lora_A", "lora_B")
-    }
-
-
-def base_fingerprint(model: nn.Module) -> str:
-    """A short sha256 of the weights that the adapters stand on."""
-    weights = model.state_dict().items()
-    return fingerprint({key: w for key, w in weights if ".lora_" not in key})
-
-
-def save_adapter(
-    model: nn.Module, tokenizer: Any, directory: Path, info: dict[str, Any]
-) -> None:
-    """Write the active adapter; the model itself is not written.
-
-    info goes to minimind.json; its "parent" is the directory of the base.
-    """
-    name, config = active_adapter(model)
-    weights = {
-        key: value.detach().cpu().contiguous()
-        for key, value in adapter_weights(model, name).items()
-    }
-    data = safetensors.torch.save(weights, metadata={"format": "pt"})
-    write_atomically(directory / "adapter_model.safetensors", data)
-    described = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": info.get("parent"),
-        "r": config.rank,
-        "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout,
-        "target_modules": list(config.targets),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-    }
-    write_json(directory / "adapter_config.json", described)
-    known = {"tokenizer": tokenizer.hash, "base": base_fingerprint(model)}
-    write_json(directory / "minimind.json", {**known, **info})
-
-
-# What may stand in a peft config without changing what is computed here.
-PLAIN = {
-    "peft_type": "LORA",
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "use_rslora": False,
-    "use_dora": False,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "modules_to_save": None,
-    "layers_to_transform": None,
-}
-
-
-def read_adapter_config(directory: Path) -> LoRAConfig:
-    """The adapter's options. Raises UserError for what is not supported."""
-    path = directory / "adapter_config.json"
-    if not path.is_file():
-        raise UserError(f"{directory}: no adapter here ({path.name} is missing)")
-    given = json.loads(path.read_text(encoding="utf-8"))
-    for key, plain in PLAIN.items():
-        if given.get(key, plain) != plain:
-            raise UserError(
-                f"{path}: {key} is {given[key]!r}, but only {plain!r} is supported"
-            )
-    keys = ("r", "lora_alpha", "lora_dropout", "target_modules")
-    if missing := [key for key in keys if key not in given]:
-        raise UserError(f"{path}: the field {missing[0]} is missing")
-    rank, alpha, dropout, targets = (given[key] for key in keys)
-    if not isinstance(targets, list):
-        raise UserError(f"{path}: target_modules is no list of layer names")
-    return LoRAConfig(rank, alpha, dropout, tuple(sorted(targets)))
-
-
-def load_adapter(model: nn.Module, directory: Path, name: str) -> None:
-    """Read an adapter directory into the model, and make it the active one.
-
-    Raises UserError where a file is missing or damaged, where it does not
-    fit the model, or where it was trained on other weights.
-    """
-    config = read_adapter_config(directory)
-    own = directory / "minimind.json"
-    if own.is_file():
-        wanted = json.loads(own.read_text(encoding="utf-8"))["base"]
-        if wanted != (here := base_fingerprint(model)):
-            raise UserError(
-                f"{directory}: trained on a model with the weights {wanted}, but "
-                f"this one's are {here}; open its own base, not yet merged"
-            )
-    path = directory / "adapter_model.safetensors"
-    weights = read_weights(path)
-    add_adapter(model, name, config)
-    expected = adapter_weights(model, name)
-    wrong = [f"{key} is missing" for key in expected if key not in weights]
-    wrong += [f"{key} is unknown" for key in weights if key not in expected]
-    wrong += [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    if wrong:
-        raise UserError(f"{path}: does not fit the model: {'; '.join(wrong[:3])}")
-    for key, value in expected.items():
-        value.data.copy_(weights[key])
-
-
 def merge_adapter(model: nn.Module) -> None:
     """Add the active adapter to the weights, which then do without it.
 
@@ -281,7 +157,7 @@ def merge_adapter(model: nn.Module) -> None:
     name, _ = active_adapter(model)
     layers = [layer for layer in lora_layers(model).values() if layer.active]
     if any(layer.unmerged is not None for layer in layers):
-        raise UserError(f"{name!r} is merged already; twice would add it twice")
+        raise UserError(f"{name!r} is merged already; not twice")
     for layer in layers:
         a, b = layer.lora_A[name].data, layer.lora_B[name].data
         layer.unmerged = layer.weight.data
@@ -291,14 +167,14 @@ def merge_adapter(model: nn.Module) -> None:
 
 
 def unmerge_adapter(model: nn.Module) -> None:
-    """Put the plain weights back, bit for bit; without a merge nothing happens."""
+    """Put the plain weights back, bit for bit, if an adapter is merged."""
     for layer in lora_layers(model).values():
         if layer.unmerged is not None:
             layer.weight.data, layer.unmerged = layer.unmerged, None
 
 
 def remove_adapters(model: nn.Module) -> None:
-    """Make plain linear layers of all layers, with the weights they have now."""
+    """Make plain layers of all, with the weights they have now."""
     for path, layer in lora_layers(model).items():
         shape = layer.in_features, layer.out_features
         plain = nn.Linear(*shape, bias=False, device="meta")
