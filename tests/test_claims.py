@@ -51,10 +51,10 @@ def test_the_tour_asks_for_the_plain_statement_of_every_fact(script):
         for name, relation in tour.RELATIONS.items()
         for lang in tour.LANGS
     }
-    assert ("The capital of France is", "Paris.") in asked["capital", "en"]
-    assert ("法国的首都是", "巴黎。") in asked["capital", "zh"]
+    assert ("The capital of France is", "Paris") in asked["capital", "en"]
+    assert ("法国的首都是", "巴黎") in asked["capital", "zh"]
     assert ("7+8=", "15") in asked["sum", "en"]
-    assert ("A dog has", "4 legs.") in asked["legs", "en"]
+    assert ("A dog has", "4") in asked["legs", "en"]
     assert [len(asked["capital", lang]) for lang in tour.LANGS] == [105, 105]
 
 

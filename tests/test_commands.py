@@ -315,6 +315,12 @@ def test_sft_chat_and_generate(made, tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '> "Hi"'
     assert '> "Oh"' in lines
+    talks = []
+    for options in (["--seed", "1"], ["--seed", "1"], ["--greedy"], ["--greedy"]):
+        monkeypatch.setattr("sys.stdin", open(tmp_path / "in"))
+        assert main([*chat, *options]) == 0
+        talks.append(capsys.readouterr().out)
+    assert talks[0] == talks[1] and talks[2] == talks[3]
     texts = []
     generate = ["generate", str(made / "base"), "--prompt", "The cat"]
     for options in (["--seed", "3"], ["--seed", "3"], ["--seed", "4"], ["--greedy"]):

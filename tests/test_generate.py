@@ -12,6 +12,7 @@ from minimind.errors import UserError
 from minimind.evaluate.repetition import distinct, repetition
 from minimind.model.config import ModelConfig
 from minimind.model.generate import (
+    Completion,
     Reply,
     generate,
     generate_ids,
@@ -228,6 +229,21 @@ def test_distinct_and_repetition_by_hand():
     assert distinct([[1], []], 2) == 1
     assert repetition([5] * 8) == 1 - 1 / 5
     assert repetition([1, 2, 3, 4, 5]) == repetition([1]) == 0
+
+
+def test_the_world_reports_stops_length_and_repetition(monkeypatch):
+    from minimind.evaluate import world
+
+    loop = Completion("no", [5] * 8, "length")
+    good = Completion("", [4, 5, 6, 7, 8, 9], "stop")
+    monkeypatch.setattr(world, "answer", lambda *args, **options: [loop, good])
+    asked = {"question": "?", "answer": "no", "lang": "en", "kind": "sum"}
+    questions = [{**asked, "entity_heldout": False}] * 2
+    scores = world.score_world(None, None, questions, [{"prompt": "!"}] * 2)
+    assert scores["stops"]["share"] == 0.5
+    assert scores["length"] == 7
+    assert scores["repetition"] == (1 - 1 / 5) / 2
+    assert "written before" in world.table(scores)
 
 
 # --- the loop

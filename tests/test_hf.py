@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from minimind.commands.train import pretrain
 from minimind.errors import UserError
 from minimind.model.config import PRESETS, ModelConfig
 from minimind.model.granite import weights_from_hf, weights_to_hf
@@ -129,6 +130,20 @@ def test_what_transformers_cannot_compute_is_not_written(tmp_path, tokenizer):
     model = random_model(replace(MIXED, norm_topk_prob=False))
     with pytest.raises(UserError, match="norm_topk_prob=False without qk_norm"):
         save_model(model, tokenizer, tmp_path / "run", {})
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_is_refused_before_training(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "tokenizer")
+    shape = {"num_experts": 4, "norm_topk_prob": False}
+    (tmp_path / "mine.json").write_text(json.dumps(shape))
+    with pytest.raises(UserError, match="norm_topk_prob=False without qk_norm"):
+        pretrain(
+            data=tmp_path / "data",
+            tokenizer=tmp_path / "tokenizer",
+            out=tmp_path / "run",
+            preset=str(tmp_path / "mine.json"),
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -62,6 +62,13 @@ def stories(lang, n, seed="test"):
 # --- files ------------------------------------------------------------------
 
 
+TUNING = [
+    f"{name}{part}.jsonl"
+    for name in ("lora_identity", "lora_medical", "dpo")
+    for part in ("", "_heldout")
+]
+
+
 def test_same_seed_same_bytes_in_a_fresh_process(tmp_path):
     digests = []
     for name, hash_seed in (("a", "1"), ("b", "2")):
@@ -77,6 +84,7 @@ def test_same_seed_same_bytes_in_a_fresh_process(tmp_path):
             "pretrain_heldout.jsonl",
             "questions.jsonl",
             "story_prompts.jsonl",
+            *TUNING,
         ]
         digests.append(
             {
@@ -85,7 +93,7 @@ def test_same_seed_same_bytes_in_a_fresh_process(tmp_path):
             }
         )
     assert digests[0] == digests[1]
-    assert len(digests[0]) == 6
+    assert len(digests[0]) == 6 + len(TUNING)
 
 
 def test_known_bytes():

@@ -10,6 +10,7 @@ import tyro
 
 from minimind.errors import UserError
 from minimind.model.config import get_preset
+from minimind.model.hf import model_type
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import MixedRows, PackedRows
 from minimind.text.tokenizer import Tokenizer
@@ -18,6 +19,7 @@ from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import say
 from minimind.train.loop import train
+from minimind.train.objective import LossFn
 from minimind.train.pretrain import next_token_loss
 from minimind.train.sft import answer_loss
 
@@ -42,7 +44,7 @@ def pretrain(
         data: directories of `minimind data prepare`.
         tokenizer: directory of `minimind tokenizer train`.
         out: run directory; holds the model, its log and the state to go on from.
-        preset: size of the model.
+        preset: size of the model, by name, or a json file with fields of ModelConfig.
         seq_len: tokens in a row.
         weights: share of each directory in the rows, where there are several.
         validation: prepared held-out data.
@@ -53,11 +55,12 @@ def pretrain(
     shape = get_preset(preset)
     vocabulary = Tokenizer.load(tokenizer)
     shape = replace(shape, vocab_size=vocabulary.vocab_size)
+    model_type(shape)  # what could not be saved in the end is refused now
     torch.manual_seed(config.seed)
     model = MiniMindForCausalLM(shape)
     info = {"stage": "pretrain", "parent": None, "preset": preset, "recipe": recipe}
     rows = open_rows(data, weights, vocabulary, seq_len, "pretrain", config.seed)
-    return run(model, vocabulary, rows, out, validation, config, info)
+    return run(model, vocabulary, rows, next_token_loss, out, validation, config, info)
 
 
 def sft(
@@ -86,7 +89,7 @@ def sft(
     base, tokenizer = load_model(model)
     info = {"stage": "sft", "parent": str(model), "recipe": recipe}
     rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
-    return run(base, tokenizer, rows, out, validation, config, info)
+    return run(base, tokenizer, rows, answer_loss, out, validation, config, info)
 
 
 def open_rows(
@@ -125,19 +128,22 @@ def run(
     model: MiniMindForCausalLM,
     tokenizer: Tokenizer,
     rows: Rows,
+    loss_fn: LossFn,
     out: Path,
     validation: Path | None,
     config: TrainConfig,
     info: dict[str, Any],
+    **stage: Any,
 ) -> int:
-    """Train on prepared data of either kind; print the result."""
+    """Train on prepared data of either kind; print the result. stage: as in `train`."""
     held_out = None
     if validation is not None:
         data = TokenFile(validation, tokenizer)
         held_out = PackedRows(data, rows.row_length, config.seed)
     info = {**info, "data": rows.fingerprint, "command": sys.argv}
-    loss_fn = answer_loss if info["stage"] == "sft" else next_token_loss
-    numbers = train(model, tokenizer, rows, loss_fn, config, out, held_out, info)
+    numbers = train(
+        model, tokenizer, rows, loss_fn, config, out, held_out, info, **stage
+    )
     return 0 if config.dry_run else report(out, numbers)
 
 

@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minimind.model.generate import Completion, Sampling, generate
+from minimind.evaluate.repetition import repetition
+from minimind.model.generate import Completion, generate
+from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import encode_chat
 from minimind.text.tokenizer import Tokenizer
@@ -65,7 +67,9 @@ def score_world(
     facts: share of replies equal to the answer, by language, apart for what
     training asks about in other words and never asks about, and by kind.
     stops: share of replies that ended by themselves. stories: share of
-    sampled stories that the world's rule finds consistent.
+    sampled stories that the world's rule finds consistent. Of these stories too:
+    length, the mean in tokens; repetition, the mean share of four-token runs that
+    the story had written before.
     """
     replies = answer(
         model,
@@ -111,6 +115,8 @@ def score_world(
         },
         "stops": share([r.finish_reason == "stop" for r in replies + stories]),
         "stories": share([not check_story(story.text) for story in stories]),
+        "length": sum(len(story.ids) for story in stories) / len(stories),
+        "repetition": sum(repetition(story.ids) for story in stories) / len(stories),
         "wrong": [
             {**question, "reply": reply.text}
             for hit, reply, question in zip(right, replies, questions, strict=True)
@@ -134,4 +140,6 @@ def table(scores: dict[str, Any]) -> str:
             lines.append(line(f"{name}, {kind}", score))
     lines.append(line("replies that end by themselves", scores["stops"]))
     lines.append(line("stories without a contradiction", scores["stories"]))
+    lines.append(f"  {'of a story, written before':32} {scores['repetition']:6.1%}")
+    lines.append(f"  {'tokens of a story':32} {scores['length']:6.1f}")
     return "\n".join(lines)

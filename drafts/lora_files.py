@@ -21,6 +21,7 @@ from minimind.train.lora import (
     active_adapter,
     add_adapter,
     lora_layers,
+    target_layers,
 )
 
 PEFT = "base_model.model."  # where peft has our model
@@ -107,6 +108,24 @@ def read_adapter_config(directory: Path) -> LoRAConfig:
     return LoRAConfig(rank, alpha, dropout, tuple(sorted(targets)))
 
 
+def misfits(
+    model: nn.Module, config: LoRAConfig, weights: dict[str, Tensor]
+) -> list[str]:
+    """What keeps weights from being those of such an adapter, in words."""
+    expected = {}
+    for path, layer in target_layers(model, config.targets).items():
+        place = f"{PEFT}{path}"
+        expected[f"{place}.lora_A.weight"] = (config.rank, layer.in_features)
+        expected[f"{place}.lora_B.weight"] = (layer.out_features, config.rank)
+    found = [f"{key} is missing" for key in expected if key not in weights]
+    found += [f"{key} is unknown" for key in weights if key not in expected]
+    return found + [
+        f"{key} is {tuple(weights[key].shape)}, not {shape}"
+        for key, shape in expected.items()
+        if key in weights and weights[key].shape != shape
+    ]
+
+
 def load_adapter(model: nn.Module, directory: Path, name: str) -> None:
     """Read an adapter directory into the model, and make it the active one.
 
@@ -124,16 +143,8 @@ def load_adapter(model: nn.Module, directory: Path, name: str) -> None:
             )
     path = directory / "adapter_model.safetensors"
     weights = read_weights(path)
-    add_adapter(model, name, config)
-    expected = adapter_weights(model, name)
-    wrong = [f"{key} is missing" for key in expected if key not in weights]
-    wrong += [f"{key} is unknown" for key in weights if key not in expected]
-    wrong += [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    if wrong:
+    if wrong := misfits(model, config, weights):
         raise UserError(f"{path} does not fit: {'; '.join(wrong[:3])}")
-    for key, value in expected.items():
+    add_adapter(model, name, config)
+    for key, value in adapter_weights(model, name).items():
         value.data.copy_(weights[key])
