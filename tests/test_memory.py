@@ -186,7 +186,7 @@ def test_500_steps_keep_nothing(rows, tmp_path, experts):
         for _ in range(steps):
             run.take_step()
         counts.append(live_tensors())
-    assert counts[0] == counts[1]
+    assert counts[1] <= counts[0]  # what earlier tests left may go in between
     assert math.isfinite(run.numbers["loss"])
 
 

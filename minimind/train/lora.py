@@ -105,9 +105,11 @@ def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Li
 def add_adapter(model: nn.Module, name: str, config: LoRAConfig) -> None:
     """Give the target layers an adapter, and make it the active one.
 
-    Raises UserError for a target that is no layer's name, and for an adapter
-    that the model has already.
+    Raises UserError for a target that is no layer's name, for an adapter that
+    the model has already, and for a name that is empty or holds a point.
     """
+    if not name or "." in name:
+        raise UserError(f"adapter {name!r}: give a name without a point")
     for path, module in target_layers(model, config.targets).items():
         if not hasattr(module, "lora_A"):
             module = LoRALinear(module)

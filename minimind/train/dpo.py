@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minimind.errors import UserError
+from minimind.model.transformer import ModelOutput
 from minimind.text.chat import IGNORE
 from minimind.text.packing import collate
 from minimind.text.pairs import PairRows
@@ -24,7 +25,7 @@ from minimind.train.objective import Batch, Numbers, with_aux_loss
 def answer_logps(
     logits: Tensor, labels: Tensor, document_ids: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability in nats of the answers of each pair, and their lengths.
+    """Log-probability in nats of both answers of each pair; their lengths.
 
     logits (B, T, V); labels and document_ids (B, T), of rows of two documents.
     Both results are (B, 2), chosen first: sums over labels, in fp32.
@@ -42,7 +43,7 @@ def answer_logps(
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """What the preference loss is made of. Raises UserError for a bad number."""
+    """What the preference loss is made of. UserError for a bad number."""
 
     beta: float = 0.1  # size of a reward: the larger, the shorter the leash
     length_normalisation: bool = False  # log-probabilities per token
@@ -73,13 +74,19 @@ def dpo_loss(logps: Tensor, reference: Tensor, beta: float) -> tuple[Tensor, Num
     return loss, {key: value.detach() for key, value in numbers.items()}
 
 
+def pair_logps(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, ModelOutput]:
+    """`answer_logps` of a batch of pairs under a model, and its output."""
+    inputs = ("input_ids", "position_ids", "document_ids")
+    output = model(**{key: batch[key] for key in inputs})
+    places = batch["labels"], batch["document_ids"]
+    return *answer_logps(output.logits, *places), output
+
+
 def preference_loss(
     model: nn.Module, batch: Batch, options: DPOConfig
 ) -> tuple[Tensor, Numbers]:
     """DPO on rows of `PairRows` that bring their reference along."""
-    inputs = ("input_ids", "position_ids", "document_ids")
-    output = model(**{key: batch[key] for key in inputs})
-    logps, sizes = answer_logps(output.logits, batch["labels"], batch["document_ids"])
+    logps, sizes, output = pair_logps(model, batch)
     reference = batch["reference"]
     per_token = sizes if options.length_normalisation else 1
     loss, numbers = dpo_loss(logps / per_token, reference / per_token, options.beta)
@@ -105,7 +112,7 @@ def count_pairs(batch: Batch) -> int:
 def reference_logps(
     model: nn.Module, rows: PairRows, batch_size: int = 8
 ) -> np.ndarray:
-    """Log-probabilities of chosen and rejected of all pairs, (N, 2), in fp32."""
+    """Log-probabilities of both answers of all pairs, (N, 2), in fp32."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     found = []
@@ -113,9 +120,7 @@ def reference_logps(
         numbers = range(start, min(start + batch_size, len(rows)))
         batch = collate(rows.pair(number) for number in numbers)
         batch = {key: value.to(device) for key, value in batch.items()}
-        labels = batch.pop("labels")
-        logits = model(**batch).logits
-        found.append(answer_logps(logits, labels, batch["document_ids"])[0])
+        found.append(pair_logps(model, batch)[0])
     model.train(training)
     return torch.cat(found).float().cpu().numpy()
 
@@ -131,10 +136,11 @@ def check_start(
     device = next(model.parameters()).device
     batch = collate(rows.pair(n) for n in range(min(4, len(rows))))
     batch = {key: value.to(device) for key, value in batch.items()}
-    loss = preference_loss(model, batch, options)[1]["dpo_loss"].item()
+    _, numbers = preference_loss(model, batch, options)
+    loss = numbers["dpo_loss"].item()
     if not abs(loss - math.log(2)) <= within:
         raise UserError(
-            f"the loss before the first step is {loss:.4f}, not ln 2 = 0.6931: "
-            "the reference is not the model that is to be trained"
+            f"the loss before the first step is {loss:.4f}, not ln 2 = "
+            "0.6931: the reference is not the model that is to be trained"
         )
     return loss

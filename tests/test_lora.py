@@ -180,6 +180,8 @@ def test_several_adapters_and_a_switch():
         set_adapter(model, "c")
     with pytest.raises(UserError, match="already has an adapter 'a'"):
         add_adapter(model, "a", LoRAConfig())
+    with pytest.raises(UserError, match="without a point"):
+        add_adapter(model, "v1.0", LoRAConfig())
 
 
 def test_removed_adapters_leave_a_plain_model():

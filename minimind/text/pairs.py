@@ -1,7 +1,7 @@
 """Preference data: two answers to one prompt, side by side in a training row.
 
-Explained in chapter 11. The format is MiniMind's: {"chosen": [...], "rejected":
-[...]}, two conversations that differ in the last answer.
+Explained in chapter 11. The format is MiniMind's: {"chosen": [...],
+"rejected": [...]}, two conversations that differ in the last answer.
 
 Generated from notebooks/11_dpo.ipynb by tools/export.py; edit it there.
 """
@@ -18,17 +18,18 @@ from minimind.text.jsonl import check_preference, read_jsonl
 from minimind.text.tokenizer import PAD_ID, Tokenizer
 
 Encoded = tuple[list[int], list[int]]  # ids and labels
+SIDES = ("chosen", "rejected")
 
 
 def encode_last_answer(tokenizer: Tokenizer, messages: list[dict]) -> Encoded:
-    """Ids and labels of a conversation whose last answer is the only target."""
+    """Ids and labels of a conversation; only its last answer is a target."""
     ids, labels = encode_chat(tokenizer, messages)
     prompt, _ = encode_chat(tokenizer, messages[:-1], add_generation_prompt=True)
     return ids, [IGNORE] * len(prompt) + labels[len(prompt) :]
 
 
 def lay_out(pair: list[Encoded], row_length: int) -> dict[str, np.ndarray]:
-    """Both conversations of a pair in one row of T numbers, as `PackedRows`."""
+    """Both conversations of a pair in one row of T, as `PackedRows`."""
     row = {
         "input_ids": np.full(row_length, PAD_ID),
         "labels": np.full(row_length, IGNORE),
@@ -48,10 +49,10 @@ def lay_out(pair: list[Encoded], row_length: int) -> dict[str, np.ndarray]:
 class PairRows:
     """Endless training rows of T tokens, each of one pair, all in memory.
 
-    Row n is a pure function of the seed and n; every epoch visits all pairs in
-    another order. reference: (N, 2) log-probabilities under the reference
-    model, which each row then brings along. Raises UserError where no pair is
-    left.
+    Row n is a pure function of the seed and n; every epoch visits all pairs
+    in another order. reference: (N, 2) log-probabilities under the reference
+    model, which each row then brings along. Raises UserError where no pair
+    is left.
     """
 
     def __init__(
@@ -72,17 +73,6 @@ class PairRows:
         self.reference: np.ndarray | None = None
         self.epoch, self.order = -1, np.arange(0)
 
-    @classmethod
-    def read(
-        cls, path: Path, tokenizer: Tokenizer, max_length: int, seed: int = 0
-    ) -> "PairRows":
-        """The pairs of a jsonl file. Raises UserError for a bad row."""
-        pairs = (
-            [encode_last_answer(tokenizer, row[k]) for k in ("chosen", "rejected")]
-            for row in read_jsonl(path, check_preference)
-        )
-        return cls(pairs, max_length, seed)
-
     def __len__(self) -> int:
         """Pairs in one epoch."""
         return len(self.pairs)
@@ -101,3 +91,14 @@ class PairRows:
             shuffle = np.random.default_rng((self.seed, epoch))
             self.epoch, self.order = epoch, shuffle.permutation(len(self))
         return self.pair(self.order[index])
+
+
+def read_pairs(
+    path: Path, tokenizer: Tokenizer, max_length: int, seed: int = 0
+) -> PairRows:
+    """The pairs of a jsonl file. Raises UserError for a bad row."""
+    pairs = (
+        [encode_last_answer(tokenizer, row[side]) for side in SIDES]
+        for row in read_jsonl(path, check_preference)
+    )
+    return PairRows(pairs, max_length, seed)
