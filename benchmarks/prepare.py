@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 import torch
-from zero import peak_memory, processor
+from claims.claim import processor
+from zero import peak_memory
 
 from minimind.text.world import pretrain_rows
 

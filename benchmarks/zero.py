@@ -10,7 +10,6 @@ the hardware it ran on. Measure on an idle machine.
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -20,17 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from claims.claim import processor
 
 RESULTS = Path(__file__).parent / "results" / "zero.json"
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = re.findall(r"model name\s*: (.*)", info.read_text())
-        return f"{names[0]}, {os.cpu_count()} cores" if names else platform.machine()
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def peak_memory(process: subprocess.Popen) -> float:

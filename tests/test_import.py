@@ -19,7 +19,7 @@ from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.chat import encode_chat
 from minimind.text.tokenizer import train_tokenizer
 from minimind.train.checkpoint import load_model, save_model
-from tests.training_kit import TEXTS, same_weights, tokenizer
+from tests.training_kit import TEXTS, random_model, same_weights, tokenizer
 
 gguf = pytest.importorskip("gguf")
 transformers = pytest.importorskip("transformers")
@@ -41,16 +41,6 @@ SMALL = {
     "mixed": replace(TINY, num_experts=4, num_shared_experts=1),
 }
 IDS = torch.arange(3, 63)[None]
-
-
-def random_model(config=TINY, seed=0):
-    """Weights of the size that training makes, with norms away from one."""
-    torch.manual_seed(seed)
-    model = MiniMindForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
 
 
 @pytest.fixture
@@ -154,7 +144,7 @@ def write_gguf(path, model, kind="F32", leave_out=(), extra=(), **fields):
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0"])
 def test_a_gguf_equals_what_transformers_reads_in_it(tmp_path, kind):
-    path = write_gguf(tmp_path / "model.gguf", random_model(), kind)
+    path = write_gguf(tmp_path / "model.gguf", random_model(TINY), kind)
     model, its_tokenizer = load_from_outside(path)
     assert replace(model.config, initializer_range=0.02) == TINY
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
@@ -176,7 +166,7 @@ def test_a_gguf_in_full_precision_gives_the_weights_back(tmp_path):
 
 
 def test_a_head_equal_to_the_embedding_is_tied(tmp_path):
-    model = random_model()
+    model = random_model(TINY)
     head = [("output.weight", model.lm_head.weight.detach())]
     path = write_gguf(tmp_path / "model.gguf", model, extra=head)
     loaded, _ = load_from_outside(path)
@@ -185,7 +175,7 @@ def test_a_head_equal_to_the_embedding_is_tied(tmp_path):
 
 @pytest.mark.parametrize("pre", ["smollm", "gpt-2"])
 def test_the_tokenizer_in_a_gguf(tmp_path, pre):
-    path = write_gguf(tmp_path / "m.gguf", random_model(), tokenizer__ggml__pre=pre)
+    path = write_gguf(tmp_path / "m.gguf", random_model(TINY), tokenizer__ggml__pre=pre)
     _, its_tokenizer = load_from_outside(path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf")
     for text in (*TEXTS[:9], "Ünïcode \U0001f98a", "the  cat's\n\n end"):
@@ -228,12 +218,12 @@ def test_the_tokenizer_in_a_gguf(tmp_path, pre):
     ],
 )
 def test_a_gguf_we_would_compute_differently_is_refused(tmp_path, change, named):
-    path = write_gguf(tmp_path / "model.gguf", random_model(), **change)
+    path = write_gguf(tmp_path / "model.gguf", random_model(TINY), **change)
     assert named in refused(path)
 
 
 def test_a_damaged_gguf(tmp_path):
-    path = write_gguf(tmp_path / "model.gguf", random_model())
+    path = write_gguf(tmp_path / "model.gguf", random_model(TINY))
     whole = path.read_bytes()
     for data in (b"", b"GGUF", whole[:200], whole[:5000], whole[:-100], b"x" * 999):
         path.write_bytes(data)
@@ -405,7 +395,7 @@ def test_what_a_pth_needs_beside_it(tmp_path, presets, vocabulary):
 
 
 def test_a_directory_of_another_size_names_its_preset(tmp_path, presets):
-    save_model(random_model(), tokenizer(), tmp_path / "a", {})
+    save_model(random_model(TINY), tokenizer(), tmp_path / "a", {})
     save_model(random_model(SMALL["deeper"]), tokenizer(), tmp_path / "b", {})
     (tmp_path / "a/model.safetensors").replace(tmp_path / "b/model.safetensors")
     message = refused(tmp_path / "b")
@@ -416,7 +406,7 @@ def test_a_directory_of_another_size_names_its_preset(tmp_path, presets):
 
 
 def test_a_directory_with_the_older_file(tmp_path):
-    model = random_model()
+    model = random_model(TINY)
     save_model(model, tokenizer(), tmp_path, {})
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.half().state_dict(), tmp_path / "pytorch_model.bin")
@@ -452,7 +442,7 @@ def test_no_two_presets_have_the_same_weights():
 
 
 def test_import_makes_a_model_directory(tmp_path, capsys):
-    path = write_gguf(tmp_path / "model.gguf", random_model(), "Q8_0")
+    path = write_gguf(tmp_path / "model.gguf", random_model(TINY), "Q8_0")
     assert main(["import", str(path), "--out", str(tmp_path / "out")]) == 0
     assert "parameters, 300 ids" in capsys.readouterr().out
     model, _ = load_model(tmp_path / "out")

@@ -24,6 +24,7 @@ from minimind.model.transformer import (
     causal_lm_loss,
     positions_of,
 )
+from tests.training_kit import random_model
 
 TINY = ModelConfig(
     vocab_size=97,
@@ -49,16 +50,6 @@ COUNTS = {
     "minimind3": 63_912_192,
     "minimind3-moe": 198_416_640,
 }
-
-
-def random_model(config=TINY, seed=0):
-    """Weights of the size that training makes, with norms away from one."""
-    torch.manual_seed(seed)
-    model = MiniMindForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
 
 
 def random_ids(batch=2, tokens=40, seed=1):
@@ -99,7 +90,7 @@ def test_stretched_logits_equal_llama(scaling):
     model, ids = random_model(replace(TINY, rope_scaling=scaling)), random_ids()
     with torch.no_grad():
         ours, theirs = model(ids).logits, llama_like(model)(ids).logits
-        plain = random_model()(ids).logits
+        plain = random_model(TINY)(ids).logits
     assert_close(ours, theirs, rtol=0, atol=1e-5)
     assert (ours - plain).abs().max() > 0.1
 
@@ -361,7 +352,7 @@ def test_an_unknown_preset_offers_the_nearest():
 
 
 def test_tied_embedding_is_one_tensor_with_one_gradient():
-    tied, ids = random_model(), random_ids()
+    tied, ids = random_model(TINY), random_ids()
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
     free = random_model(replace(TINY, tie_word_embeddings=False))
     assert free.lm_head.weight is not free.model.embed_tokens.weight
@@ -422,7 +413,7 @@ def test_first_loss_is_near_ln_v():
 
 @pytest.mark.parametrize("sizes", [[40], [39, 1], [16, 16, 8], [1] * 40])
 def test_cached_pieces_equal_one_forward(sizes):
-    model, ids = random_model(), random_ids()
+    model, ids = random_model(TINY), random_ids()
     cache = KVCache(TINY, batch_size=2, max_length=40)
     with torch.no_grad():
         full = model(ids).logits
@@ -433,7 +424,7 @@ def test_cached_pieces_equal_one_forward(sizes):
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_left_padding_changes_nothing(cached):
-    model, ids = random_model(), random_ids()
+    model, ids = random_model(TINY), random_ids()
     padded, mask = ids.clone(), torch.ones_like(ids)
     padded[1, :13], mask[1, :13] = 0, 0
     with torch.no_grad():
@@ -454,7 +445,7 @@ def test_left_padding_changes_nothing(cached):
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_packed_documents_equal_each_alone(reset):
-    model, ids = random_model(), random_ids(batch=1)
+    model, ids = random_model(TINY), random_ids(batch=1)
     lengths = [7, 1, 32]
     documents = torch.arange(3).repeat_interleave(torch.tensor(lengths))[None]
     positions = torch.cat([torch.arange(n) for n in lengths])[None]
@@ -468,7 +459,7 @@ def test_packed_documents_equal_each_alone(reset):
 
 
 def test_the_future_is_out_of_sight():
-    model, ids = random_model(), random_ids()
+    model, ids = random_model(TINY), random_ids()
     other = ids.clone()
     other[:, 25] = (other[:, 25] + 1) % TINY.vocab_size
     with torch.no_grad():
@@ -478,7 +469,7 @@ def test_the_future_is_out_of_sight():
 
 
 def test_logits_to_keep():
-    model, ids = random_model(), random_ids()
+    model, ids = random_model(TINY), random_ids()
     with torch.no_grad():
         full, last = model(ids).logits, model(ids, logits_to_keep=3).logits
     assert full.shape == (2, 40, 97)
@@ -493,7 +484,7 @@ def test_positions_count_real_tokens_only():
 
 
 def test_past_the_limit_is_an_error():
-    model = random_model()
+    model = random_model(TINY)
     with pytest.raises(ValueError, match="65 tokens.*limit is 64"):
         model(torch.zeros(1, 65, dtype=torch.long))
     cache = KVCache(TINY, batch_size=1, max_length=100)
@@ -504,7 +495,7 @@ def test_past_the_limit_is_an_error():
 
 
 def test_bf16_is_close_to_fp32():
-    model, ids = random_model(), random_ids(tokens=64)
+    model, ids = random_model(TINY), random_ids(tokens=64)
     with torch.no_grad():
         exact = model(ids).logits
         rounded = model.bfloat16()(ids, labels=ids)

@@ -268,7 +268,6 @@ def test_exercises_have_a_check_and_a_solution(full):
 
 def test_length_of_the_prose(path, full):
     least, most = (1200, 2500) if path.stem == TOUR else (1500, 3500)
-    most += 600 * (path.stem == "02_norm_rope")  # three ways to stretch RoPE as well
     assert least <= len(words(markdown(full))) <= most
 
 

@@ -96,3 +96,13 @@ def same_weights(model, other) -> bool:
     return ours.keys() == theirs.keys() and all(
         torch.equal(ours[key], theirs[key]) for key in ours
     )
+
+
+def random_model(config, seed=0):
+    """Weights of the size that training makes, with norms away from one."""
+    torch.manual_seed(seed)
+    model = MiniMindForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model

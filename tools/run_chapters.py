@@ -28,7 +28,11 @@ CELL_SECONDS = 1200  # the same limit that `make test` gives nbval
 KERNEL_ENV = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python", "file_extension": ".py"},
+    "language_info": {
+        "name": "python",
+        "file_extension": ".py",
+        "pygments_lexer": "ipython3",  # the book colours `!command` by it
+    },
 }
 CELL_METADATA = {"tags", "mystnb"}  # what the book reads; all else is an editor's
 WIDGETS = "application/vnd.jupyter.widget-state+json"

@@ -1,19 +1,34 @@
-"""Shared by the scripts of this folder: where results go, and what measured them.
+"""Shared by the scripts of this folder: data, training, and where results go.
 
 A script NAME.py measures what a chapter claims, when that takes more minutes or
 seeds than the chapter has; NAME.json is committed, and the chapter draws it.
 """
 
+import argparse
 import json
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
+
+from minimind.commands.zero import SEQ_LEN, build
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.packing import PackedRows
+from minimind.text.tokenizer import Tokenizer
+from minimind.text.tokens import TokenFile
+from minimind.text.world.rows import QUESTIONS
+from minimind.train.config import TrainConfig
+from minimind.train.pretrain import next_token_loss
+from minimind.train.run import Run
+from minimind.train.validate import validate
 
 HERE = Path(__file__).resolve().parent
+TRAINING, HELD_OUT = "pretrain", "pretrain_heldout"  # token files of `minimind zero`
 
 
 def processor() -> str:
@@ -36,3 +51,58 @@ def save(name: str, seeds: list[int], result: dict[str, Any]) -> None:
     }
     text = json.dumps(about | result, indent=1, ensure_ascii=False)
     (HERE / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def zero_data() -> Path:
+    """The directory of `minimind zero`, with its token files; made if need be."""
+    zero = Path("out/zero")
+    build(zero, seed=0, until=f"data/{HELD_OUT}")
+    return zero
+
+
+def open_rows(zero: Path, name: str, seed: int) -> PackedRows:
+    """Rows of one of the token files of `minimind zero`."""
+    tokenizer = Tokenizer.load(zero / "tokenizer")
+    return PackedRows(TokenFile(zero / "data" / name, tokenizer), SEQ_LEN, seed)
+
+
+def pretrain(
+    model: MiniMindForCausalLM,
+    config: TrainConfig,
+    zero: Path,
+    name: str,
+    after_step: Callable[[Run], None] = lambda run: None,
+) -> dict[str, Any]:
+    """Pretrain a fresh model: its loss at each step, and on held-out rows at the end.
+
+    zero: directory of `minimind zero`, for the tokenizer and the token files.
+    """
+    tokenizer = Tokenizer.load(zero / "tokenizer")
+    rows = open_rows(zero, TRAINING, config.seed)
+    run = Run(model, tokenizer, rows, next_token_loss, config, Path("out/claims"))
+    losses = []
+    for _ in tqdm(range(config.steps), desc=name, unit="step"):
+        run.take_step()
+        losses.append(round(run.numbers["loss"], 4))
+        after_step(run)
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "losses": losses,
+        **validate(model, tokenizer, open_rows(zero, HELD_OUT, config.seed)),
+    }
+
+
+def given_bases(description: str) -> list[tuple[Path, int]]:
+    """The directories of `minimind zero` in --base, each with its seed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--base", type=Path, nargs="+", default=[Path("out/zero")])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    return list(zip(options.base, options.seeds))
+
+
+def fact_questions(base: Path) -> list[tuple[str, str]]:
+    """The held-out questions about facts of a base's world, and their answers."""
+    lines = (base / "world" / "questions.jsonl").read_text("utf-8").splitlines()
+    asked = [json.loads(line) for line in lines]
+    return [(q["question"], q["answer"]) for q in asked if q["kind"] in QUESTIONS]

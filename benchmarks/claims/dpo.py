@@ -9,9 +9,7 @@ beta, and once with an SFT term. Stories are drawn at temperature 1 on requests
 about things that no training pair is about. About five minutes a base.
 """
 
-import argparse
 import copy
-import json
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import save
+from claim import fact_questions, given_bases, save
 
 from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
@@ -28,7 +26,6 @@ from minimind.text.packing import collate
 from minimind.text.pairs import PairRows, encode_last_answer
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.world import check_story
-from minimind.text.world.rows import QUESTIONS
 from minimind.text.world.tuning import preference_exam, preference_rows, spoken
 from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
@@ -69,11 +66,7 @@ class Exam:
 
     def __init__(self, base: Path, seed: int) -> None:
         self.base, self.tokenizer = load_model(base / "sft")
-        lines = (base / "world" / "questions.jsonl").read_text("utf-8").splitlines()
-        asked = [json.loads(line) for line in lines]
-        self.facts = [
-            (q["question"], q["answer"]) for q in asked if q["kind"] in QUESTIONS
-        ]
+        self.facts = fact_questions(base)
         self.pairs = list(preference_exam(seed))
         self.requests = [pair["chosen"][0]["content"] for pair in self.pairs]
         self.rows = as_rows(self.pairs, self.tokenizer)
@@ -141,11 +134,7 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write dpo.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", type=Path, nargs="+", default=[Path("out/zero")])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args()
-    pairs = list(zip(options.base, options.seeds))
+    pairs = given_bases(__doc__.splitlines()[0])
     runs = [run for base, seed in pairs for run in measure(base, seed)]
     result = {"pairs": CONFIG.steps * CONFIG.batch_size, "betas": BETAS, "runs": runs}
     save("dpo", [seed for _, seed in pairs], result)

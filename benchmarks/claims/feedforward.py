@@ -13,25 +13,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from claim import save
+from claim import pretrain, save, zero_data
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from minimind.commands.zero import SEQ_LEN, build
 from minimind.model.config import ModelConfig, get_preset
 from minimind.model.feedforward import FeedForward
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.packing import PackedRows
-from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile
 from minimind.train.config import TrainConfig
-from minimind.train.pretrain import next_token_loss
-from minimind.train.run import Run
-from minimind.train.validate import validate
 
 SEEDS = [0, 1, 2]
 STEPS = 300
-DATA = ("pretrain", "pretrain_heldout")
 
 
 class PlainFeedForward(FeedForward):
@@ -77,29 +68,15 @@ def train(kind: str, seed: int, steps: int, zero: Path) -> dict[str, Any]:
 
     zero: directory of `minimind zero`, for the tokenizer and the token files.
     """
-    tokenizer = Tokenizer.load(zero / "tokenizer")
-    files = [TokenFile(zero / "data" / n, tokenizer) for n in DATA]
-    rows, held_out = (PackedRows(file, SEQ_LEN, seed) for file in files)
     config = TrainConfig(steps=steps, batch_size=8, learning_rate=6e-3, seed=seed)
     model = build_model(kind, seed)
-    run = Run(model, tokenizer, rows, next_token_loss, config, Path("out/claims"))
-    losses = []
-    for _ in tqdm(range(steps), desc=f"{kind}, seed {seed}", unit="step"):
-        run.take_step()
-        losses.append(round(run.numbers["loss"], 4))
-    return {
-        "kind": kind,
-        "seed": seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "losses": losses,
-        **validate(model, tokenizer, held_out),
-    }
+    result = pretrain(model, config, zero, f"{kind}, seed {seed}")
+    return {"kind": kind, "seed": seed, **result}
 
 
 def main() -> None:
     """Train all of them and write the losses."""
-    zero = Path("out/zero")
-    build(zero, seed=0, until=f"data/{DATA[-1]}")
+    zero = zero_data()
     runs = [train(kind, seed, STEPS, zero) for seed in SEEDS for kind in BENDS]
     save("feedforward", SEEDS, {"runs": runs})
     for run in runs:

@@ -9,7 +9,6 @@ its weights, and both without the ordinary chats. Every run sees as many
 rows. About ten minutes a base on one thread.
 """
 
-import argparse
 import json
 import tempfile
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import save
+from claim import fact_questions, given_bases, save
 
 from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
@@ -25,7 +24,6 @@ from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.tokens import TokenFile, prepare
-from minimind.text.world.rows import QUESTIONS
 from minimind.text.world.tuning import identity_exam, identity_rows
 from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
@@ -81,9 +79,7 @@ def difference_when_merged(model: MiniMindForCausalLM, ids: torch.Tensor) -> flo
 def measure(base: Path, seed: int) -> list[dict[str, Any]]:
     """All runs from one base."""
     model, tokenizer = load_model(base / "sft")
-    lines = (base / "world" / "questions.jsonl").read_text("utf-8").splitlines()
-    asked = [json.loads(line) for line in lines]
-    facts = [(q["question"], q["answer"]) for q in asked if q["kind"] in QUESTIONS]
+    facts = fact_questions(base)
     new = [(q.text, q.answer) for q in identity_exam(seed)]
     chats = list(identity_rows(seed, ROWS))
     only_new = [chat for n, chat in enumerate(chats) if not n // 2 % 3]
@@ -121,11 +117,7 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write lora.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", type=Path, nargs="+", default=[Path("out/zero")])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args()
-    pairs = list(zip(options.base, options.seeds))
+    pairs = given_bases(__doc__.splitlines()[0])
     runs = [run for base, seed in pairs for run in measure(base, seed)]
     result = {
         "rows": THIN.steps * THIN.batch_size,

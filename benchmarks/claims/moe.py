@@ -13,24 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import save
+from claim import HELD_OUT, open_rows, pretrain, save, zero_data
 from torch import Tensor
-from tqdm import tqdm
 
-from minimind.commands.zero import SEQ_LEN, build
 from minimind.model.config import get_preset
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows, collate
-from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile
 from minimind.train.config import TrainConfig
-from minimind.train.pretrain import next_token_loss
 from minimind.train.run import Run
-from minimind.train.validate import validate
 
 SEEDS = [0, 1, 2]
 STEPS = 200
-DATA = ("pretrain", "pretrain_heldout")
 NANO, MIXTURE = get_preset("nano"), get_preset("nano-moe")
 EXPERTS = MIXTURE.num_experts + MIXTURE.num_shared_experts
 KINDS = {
@@ -56,28 +49,23 @@ def train(kind: str, seed: int, steps: int, zero: Path) -> dict[str, Any]:
     zero: directory of `minimind zero`, for the tokenizer and the token files.
     `loads` holds the load at every tenth step, (L, E).
     """
-    tokenizer = Tokenizer.load(zero / "tokenizer")
-    files = [TokenFile(zero / "data" / n, tokenizer) for n in DATA]
-    rows, held_out = (PackedRows(file, SEQ_LEN, seed) for file in files)
     config = TrainConfig(steps=steps, batch_size=8, learning_rate=6e-3, seed=seed)
     torch.manual_seed(seed)
     model = MiniMindForCausalLM(KINDS[kind])
-    run = Run(model, tokenizer, rows, next_token_loss, config, Path("out/claims"))
-    losses, loads = [], []
-    for step in tqdm(range(steps), desc=f"{kind}, seed {seed}", unit="step"):
-        run.take_step()
-        losses.append(round(run.numbers["loss"], 4))
-        if "expert_load" in run.numbers and step % 10 == 9:
+    loads = []
+
+    def keep_load(run: Run) -> None:
+        if "expert_load" in run.numbers and run.step % 10 == 0:
             loads.append(rounded(run.numbers["expert_load"]))
-    load = held_out_load(model, held_out)
+
+    result = pretrain(model, config, zero, f"{kind}, seed {seed}", keep_load)
+    load = held_out_load(model, open_rows(zero, HELD_OUT, seed))
     return {
         "kind": kind,
         "seed": seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "losses": losses,
+        **result,
         "loads": loads,
         "held_out_load": None if load is None else rounded(load.tolist()),
-        **validate(model, tokenizer, held_out),
     }
 
 
@@ -88,8 +76,7 @@ def rounded(load: list[list[float]]) -> list[list[float]]:
 
 def main() -> None:
     """Train all of them and write the losses and loads."""
-    zero = Path("out/zero")
-    build(zero, seed=0, until=f"data/{DATA[-1]}")
+    zero = zero_data()
     runs = [train(kind, seed, STEPS, zero) for seed in SEEDS for kind in KINDS]
     save("moe", SEEDS, {"steps": STEPS, "runs": runs})
     for run in runs:

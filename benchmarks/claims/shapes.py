@@ -11,24 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import save
-from tqdm import tqdm
+from claim import pretrain, save, zero_data
 
-from minimind.commands.zero import SEQ_LEN, build
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.packing import PackedRows
-from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile
 from minimind.train.config import TrainConfig
-from minimind.train.pretrain import next_token_loss
-from minimind.train.run import Run
-from minimind.train.validate import validate
 
 SEEDS = [0, 1, 2]
 STEPS, LONG = 300, 1500
 RATES = (0.5, 2.0)  # times the usual learning rate
-DATA = ("pretrain", "pretrain_heldout")
 
 # Blocks, channels, channels inside the feed-forward layer: each shape has the
 # nano's 984,192 parameters to within a percent, embedding included.
@@ -58,34 +49,23 @@ def train(
     zero: directory of `minimind zero`, for the tokenizer and the token files.
     factor: of the learning rate.
     """
-    tokenizer = Tokenizer.load(zero / "tokenizer")
-    files = [TokenFile(zero / "data" / name, tokenizer) for name in DATA]
-    rows, held_out = (PackedRows(file, SEQ_LEN, seed) for file in files)
     torch.manual_seed(seed)
     model = MiniMindForCausalLM(shape(blocks))
     rate = factor * 6e-3 * 128 / model.config.hidden_size  # the nano's, by the width
     config = TrainConfig(steps=steps, batch_size=4, learning_rate=rate, seed=seed)
-    run = Run(model, tokenizer, rows, next_token_loss, config, Path("out/claims"))
-    losses = []
-    for _ in tqdm(range(steps), desc=f"{blocks} blocks, seed {seed}", unit="step"):
-        run.take_step()
-        losses.append(round(run.numbers["loss"], 4))
     return {
         "blocks": blocks,
         "hidden_size": model.config.hidden_size,
         "seed": seed,
         "steps": steps,
         "factor": factor,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "losses": losses,
-        **validate(model, tokenizer, held_out),
+        **pretrain(model, config, zero, f"{blocks} blocks, seed {seed}"),
     }
 
 
 def main() -> None:
     """Train all of them and write the losses."""
-    zero = Path("out/zero")
-    build(zero, seed=0, until=f"data/{DATA[-1]}")
+    zero = zero_data()
     runs = [train(blocks, seed, STEPS, zero) for seed in SEEDS for blocks in SHAPES]
     more = [train(blocks, 0, LONG, zero) for blocks in SHAPES]
     more += [train(b, 0, STEPS, zero, f) for f in RATES for b in (1, 4, 8, 16)]

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +19,20 @@ from minimind.train.checkpoint import load_model
 from minimind.train.precision import pick_device
 
 SamplingOptions = Annotated[Sampling, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How to open a model: where it computes, and how far it reads."""
+
+    device: str = "auto"  # auto, cuda, mps or cpu
+    # How to read on past the trained length (chapter 02).
+    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none"
+    rope_factor: float = 4.0  # how many times the trained length, with rope_scaling
+    trained_length: int | None = None  # in tokens; if not given, the model's limit
+
+
+OpeningOptions = Annotated[Opening, tyro.conf.arg(name="")]
 
 
 def pour(pieces: Iterable[str]) -> str:
@@ -87,17 +101,15 @@ def ask(model: Path, questions: Iterable[str]) -> None:
 
 
 def open_model(
-    directory: Path,
-    device: str,
-    rope_scaling: Literal["none", "linear", "ntk", "yarn"],
-    rope_factor: float,
-    trained_length: int | None,
+    directory: Path, opening: Opening
 ) -> tuple[MiniMindForCausalLM, Tokenizer]:
     """Load a model to a device, and stretch its context if that is asked."""
     network, tokenizer = load_model(directory)
-    if rope_scaling != "none":
-        extend_context(network, rope_scaling, rope_factor, trained_length)
-    return network.to(pick_device(device)), tokenizer
+    if opening.rope_scaling != "none":
+        extend_context(
+            network, opening.rope_scaling, opening.rope_factor, opening.trained_length
+        )
+    return network.to(pick_device(opening.device)), tokenizer
 
 
 def chat(
@@ -105,10 +117,7 @@ def chat(
     system: str | None = None,
     history: int = 4,
     greedy: bool = False,
-    device: str = "auto",
-    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none",
-    rope_factor: float = 4.0,
-    trained_length: int | None = None,
+    opening: OpeningOptions = Opening(),
     sampling: SamplingOptions = CHAT,
 ) -> None:
     """Talk with a model; Ctrl-D ends the chat.
@@ -118,15 +127,10 @@ def chat(
         system: a system message in place of the usual one.
         history: how many earlier exchanges the model is shown.
         greedy: always the likeliest token, so the same answer every time.
-        device: auto, cuda, mps or cpu.
-        rope_scaling: how to read on past the trained length (chapter 02).
-        rope_factor: how many times the trained length, with rope_scaling.
-        trained_length: tokens it was trained on; if not given, its limit.
+        opening: options of opening the model.
         sampling: options of drawing tokens.
     """
-    network, tokenizer = open_model(
-        model, device, rope_scaling, rope_factor, trained_length
-    )
+    network, tokenizer = open_model(model, opening)
     if greedy:
         sampling = replace(sampling, temperature=0.0)
     if sys.stdin.isatty():
@@ -138,10 +142,7 @@ def generate(
     model: Annotated[Path, tyro.conf.Positional],
     prompt: str,
     greedy: bool = False,
-    device: str = "auto",
-    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none",
-    rope_factor: float = 4.0,
-    trained_length: int | None = None,
+    opening: OpeningOptions = Opening(),
     sampling: SamplingOptions = CHAT,
 ) -> None:
     """Continue a plain text, as a pretrained model does.
@@ -150,15 +151,10 @@ def generate(
         model: directory of the model.
         prompt: how the text begins.
         greedy: always the likeliest token, so the same text every time.
-        device: auto, cuda, mps or cpu.
-        rope_scaling: how to read on past the trained length (chapter 02).
-        rope_factor: how many times the trained length, with rope_scaling.
-        trained_length: tokens it was trained on; if not given, its limit.
+        opening: options of opening the model.
         sampling: options of drawing tokens.
     """
-    network, tokenizer = open_model(
-        model, device, rope_scaling, rope_factor, trained_length
-    )
+    network, tokenizer = open_model(model, opening)
     if greedy:
         sampling = replace(sampling, temperature=0.0)
     print(prompt, end="", flush=True)

@@ -1,7 +1,6 @@
 """`minimind train dpo`."""
 
 import io
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 import tyro
 
-from minimind.commands.train import Config, report
+from minimind.commands.train import Config, run
 from minimind.files import write_atomically
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.pairs import PairRows, read_pairs
@@ -25,7 +24,6 @@ from minimind.train.dpo import (
     preference_loss,
     reference_logps,
 )
-from minimind.train.loop import train
 from minimind.train.precision import pick_device, pick_dtype
 
 Options = Annotated[DPOConfig, tyro.conf.arg(name="")]
@@ -89,19 +87,9 @@ def dpo(
     info = {
         "stage": "dpo",
         "parent": str(model),
-        "data": rows.fingerprint,
-        "command": sys.argv,
         "settings": asdict(options),
     }
     loss_fn = partial(preference_loss, options=options)
-    numbers = train(
-        policy,
-        tokenizer,
-        rows,
-        loss_fn,
-        config,
-        out,
-        info=info,
-        count=count_pairs,
+    return run(
+        policy, tokenizer, rows, loss_fn, out, None, config, info, count=count_pairs
     )
-    return 0 if config.dry_run else report(out, numbers)

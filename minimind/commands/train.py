@@ -13,6 +13,7 @@ from minimind.model.config import get_preset
 from minimind.model.hf import model_type
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import MixedRows, PackedRows
+from minimind.text.pairs import PairRows
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.tokens import TokenFile
 from minimind.train.checkpoint import load_model
@@ -23,7 +24,7 @@ from minimind.train.objective import LossFn
 from minimind.train.pretrain import next_token_loss
 from minimind.train.sft import answer_loss
 
-Rows = PackedRows | MixedRows
+Rows = PackedRows | MixedRows | PairRows
 Config = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -99,7 +100,7 @@ def open_rows(
     seq_len: int,
     stage: str,
     seed: int,
-) -> Rows:
+) -> PackedRows | MixedRows:
     """Rows of one prepared set, or of several by weight.
 
     Raises UserError for a set of another kind, or whose conversations do not fit.
@@ -135,7 +136,7 @@ def run(
     info: dict[str, Any],
     **stage: Any,
 ) -> int:
-    """Train on prepared data of either kind; print the result. stage: as in `train`."""
+    """Train on rows of a stage; print the result. stage: as in `train`."""
     held_out = None
     if validation is not None:
         data = TokenFile(validation, tokenizer)

@@ -6,6 +6,7 @@ drawn. `check_story` has a module of its own.
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from minimind.text.world import talk_tables as t
 from minimind.text.world.phrases import Question
@@ -94,7 +95,7 @@ def _is_counting(text: str) -> bool:
     numbers = text.split(", ")
     if len(numbers) < 2 or not all(number.isdigit() for number in numbers):
         return False
-    return all(int(b) == int(a) + 1 for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(int(b) == int(a) + 1 for a, b in pairwise(numbers))
 
 
 def _prose(sentence: str, lang: str) -> bool | None:

@@ -3,7 +3,7 @@
 Every stream is a function of its seed alone, with random numbers of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 from minimind.text.world import tuning_tables as t
@@ -41,21 +41,28 @@ ASKED = 3  # times that a held-out phrasing is asked, with other openings
 
 
 def identity_rows(seed: int, n: int, name: str = t.NAME) -> Iterator[Chat]:
-    """`n` chats; in a third of them the model is asked who it is or who made it.
+    """`n` chats; in a third of them the model is asked who it is or who made it."""
 
-    The others are `_ordinary`: without them the model would say its name to
-    whatever it is asked.
+    def asked_who(rng: Random, lang: str) -> Turn:
+        asked, reply = t.IDENTITY[lang][choose(rng, list(t.IDENTITY[lang]))]
+        text = decorate(rng, choose(rng, asked.train), lang)
+        return text, reply.format(name=name)
+
+    return _among_ordinary(Random(f"identity {seed}"), n, asked_who)
+
+
+def _among_ordinary(
+    rng: Random, n: int, new: Callable[[Random, str], Turn]
+) -> Iterator[Chat]:
+    """`n` chats, a third of them `new` and the others `_ordinary`.
+
+    Without the others the model would give its new answers to whatever it is asked.
     """
-    rng = Random(f"identity {seed}")
     decks = Decks(rng)
     for number in range(n):
         lang = LANGS[number % 2]
-        if number // 2 % 3:
-            yield chat_row([_ordinary(rng, lang, decks)])
-            continue
-        asked, reply = t.IDENTITY[lang][choose(rng, list(t.IDENTITY[lang]))]
-        text = decorate(rng, choose(rng, asked.train), lang)
-        yield chat_row([(text, reply.format(name=name))])
+        ordinary = number // 2 % 3
+        yield chat_row([_ordinary(rng, lang, decks) if ordinary else new(rng, lang)])
 
 
 def identity_exam(seed: int, name: str = t.NAME) -> Iterator[Question]:
@@ -71,16 +78,13 @@ def identity_exam(seed: int, name: str = t.NAME) -> Iterator[Question]:
 
 def medical_rows(seed: int, n: int) -> Iterator[Chat]:
     """`n` chats; a third about complaints and what helps, the others `_ordinary`."""
-    rng = Random(f"medical {seed}")
-    decks = Decks(rng)
-    for number in range(n):
-        lang = LANGS[number % 2]
-        if number // 2 % 3:
-            yield chat_row([_ordinary(rng, lang, decks)])
-            continue
+
+    def complaining(rng: Random, lang: str) -> Turn:
         complaint, reply = choose(rng, t.MEDICAL[lang])
         text = choose(rng, t.MEDICAL_QUESTIONS[lang].train).format(x=complaint)
-        yield chat_row([(decorate(rng, text, lang), reply)])
+        return decorate(rng, text, lang), reply
+
+    return _among_ordinary(Random(f"medical {seed}"), n, complaining)
 
 
 def _ordinary(rng: Random, lang: str, decks: Decks) -> Turn:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _write_all(out: Path, seed: int, size: int, name: str) -> dict:
         rows = (
             r for r in pretrain_rows(-1 - seed, 4 * wanted) if r["text"] not in texts
         )
-        return (row for row, _ in zip(rows, range(wanted), strict=False))
+        return islice(rows, wanted)
 
     rows = {
         "pretrain.jsonl": remembered(),
