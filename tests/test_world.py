@@ -100,7 +100,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "07e9aff83d1e832b"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "635c120dd804d59e"
 
 
 def test_another_seed_is_another_corpus():
