@@ -64,7 +64,7 @@ def stories(lang, n, seed="test"):
 
 TUNING = [
     f"{name}{part}.jsonl"
-    for name in ("lora_identity", "lora_medical", "dpo")
+    for name in ("lora_identity", "lora_medical", "dpo", "reason")
     for part in ("", "_heldout")
 ]
 
@@ -100,7 +100,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "635c120dd804d59e"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "40d569064b42389e"
 
 
 def test_another_seed_is_another_corpus():

@@ -68,7 +68,7 @@ def giving(tell: Teller) -> None:
 
 
 def present(tell: Teller) -> None:
-    """It is the friend's birthday; the hero buys a present and brings it."""
+    """It is the friend's birthday; the hero buys a present, the friend comes."""
     a, b, t = tell.a, tell.b, tell.thing
     shop = column(tables.PLACES, tell.lang)[-1]
     tell.friends()
@@ -76,7 +76,7 @@ def present(tell: Teller) -> None:
     tell("at", a, p=shop)
     tell("buy", a, t=t)
     tell("at", b, p=tell.p)
-    tell("go", a, p=tell.p)
+    tell("go", b, p=shop)
     tell("give", a, b, t=t)
     tell("thank", b, a)
     tell.end(b, t)

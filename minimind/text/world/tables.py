@@ -270,32 +270,32 @@ NAMES = {  # boys and girls in turn; a story is about one of each
     "zh": ("小明", "小丽", "小刚", "小华", "小杰", "小雨"),
 }
 PETS = (("dog", "小狗"), ("cat", "小猫"), ("rabbit", "兔子"), ("bird", "小鸟"))
-# thing, thing in Chinese, its measure word: nearly always 个, since a word before the
-# noun that fits a few nouns only makes a small model commit itself too early
+# thing, thing in Chinese, its measure word. Things take 个 and foods 块: with more of
+# them, a model of this size says one before it has settled on a thing.
 THINGS = _table(
     """
     ball | 球 | 个
     kite | 风筝 | 个
     hat | 帽子 | 个
-    umbrella | 雨伞 | 把
     bag | 书包 | 个
-    book | 书 | 本
+    doll | 娃娃 | 个
     cup | 杯子 | 个
     car | 玩具车 | 个
     box | 盒子 | 个
-    doll | 娃娃 | 个
     bell | 铃铛 | 个
-    drum | 小鼓 | 个
+    drum | 鼓 | 个
+    robot | 机器人 | 个
+    basket | 篮子 | 个
     """
 )
 LIGHT = 5  # so many of them, from the top, may get stuck in a tree
 FOODS = _table(
     """
-    apple | 苹果 | 个
-    cake | 蛋糕 | 个
-    pear | 梨 | 个
-    tomato | 西红柿 | 个
-    peach | 桃子 | 个
+    cake | 蛋糕 | 块
+    cookie | 饼干 | 块
+    pie | 馅饼 | 块
+    melon | 西瓜 | 块
+    sandwich | 三明治 | 块
     """
 )
 # place ("in the ..."), place in Chinese ("...里"): outside, inside, and the shop
