@@ -100,7 +100,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "40d569064b42389e"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "56b3a7207cfcbe5c"
 
 
 def test_another_seed_is_another_corpus():
@@ -420,11 +420,10 @@ ALWAYS_FOUND = (
     "drop give", "drop give_back", "drop find", "drop take", "drop buy", "drop thank",
     "drop lose", "drop hungry", "drop share", "drop game", "drop count", "drop hide",
     "drop spot", "drop stuck", "drop fetch", "drop broken",
-    "drop fix", "drop birthday", "colour again", "reverse want give",
-    "reverse want ask", "reverse ask give", "reverse give thank", "reverse lose find",
-    "reverse go give",
+    "drop fix", "drop birthday", "colour again",
+    "reverse want ask", "reverse ask give", "reverse give thank", "reverse go give",
     "reverse count hide", "reverse plea fix", "reverse stuck sad",
-    "reverse hungry share", "reverse share thank", "reverse has want",
+    "reverse has share", "reverse share thank", "reverse has want",
 )  # fmt: skip
 
 
@@ -436,7 +435,7 @@ def test_mutated_stories_are_found(lang):
         missed[what] += not check_story(changed)
     for what in ALWAYS_FOUND:
         assert missed[what] == 0, what
-        assert tried[what] or what == "reverse lose find", what
+        assert tried[what], what
     names = [what for what in tried if what.startswith("name")]
     assert len(names) >= 20 and all(missed[what] == 0 for what in names)
     reverse = [what for what in tried if what.startswith("reverse")]
