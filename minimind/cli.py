@@ -23,6 +23,13 @@ COMMANDS = {
     "train sft": ("commands.train:sft", "train a model on conversations"),
     "train lora": ("commands.lora:lora", "train an adapter on conversations"),
     "train dpo": ("commands.dpo:dpo", "train on pairs of answers"),
+    "train distill": (
+        "commands.distill:distill",
+        "train on what a larger model thinks",
+    ),
+    "distill generate": ("commands.distill:generate", "let a model write answers"),
+    "train reason": ("commands.reason:reason", "train on replies with thoughts"),
+    "train grpo": ("commands.grpo:grpo", "train on own replies, by their reward"),
     "lora merge": ("commands.lora:merge", "put an adapter into a model's weights"),
     "plot": ("commands.plot:plot", "draw the losses of runs over each other"),
     "import": ("commands.exchange:import_model", "take over a model from outside"),

@@ -30,27 +30,34 @@ def add_to(owner: type) -> Callable:
 
 
 def trained(stage: str) -> Path:
-    """Directory of the nano model after a stage of `minimind zero`.
+    """Directory of the nano model after a stage, trained now if it is not there yet.
 
-    stage: "pretrain" or "sft". The model is that of `make zero`, in the project's
-    out/zero; where it is not there yet it is trained now, which takes some minutes.
+    stage: "pretrain" or "sft", the model of `make zero` in the project's out/zero,
+    which takes some minutes; or "reason" (chapter 13), made of it in out/reason.
     """
     # Here, so that a chapter on the tokenizer does not load the training code.
     import torch
 
-    from minimind.commands.zero import build, finished
+    from minimind.commands import reason, zero
 
-    out = Path("../out/zero")  # notebooks run in their own folder
-    if finished(out / stage):
-        return out / stage
+    out = Path("../out")  # notebooks run in their own folder
+    place = out / "reason" if stage == "reason" else out / "zero" / stage
+    if zero.finished(place):
+        return place
+    if stage == "reason":
+        base = trained("sft")
     threads = torch.get_num_threads()
     torch.set_num_threads(min(4, os.cpu_count() or 1))  # checks run on one thread
     try:
-        if build(out, seed=0, until=stage):
-            raise KeyboardInterrupt(f"{out}: stopped; run the cell again to go on")
+        if stage == "reason":
+            stopped = reason.build(base, place)
+        else:
+            stopped = zero.build(out / "zero", seed=0, until=stage)
+        if stopped:
+            raise KeyboardInterrupt(f"{place}: stopped; run the cell again to go on")
     finally:
         torch.set_num_threads(threads)
-    return out / stage
+    return place
 
 
 def film(

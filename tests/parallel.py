@@ -1,5 +1,6 @@
 """What tests/test_distributed.py starts under torchrun."""
 
+import math
 import os
 import signal
 import sys
@@ -64,20 +65,38 @@ def check(directory):
     assert distributed.world_size() == 1
 
 
-def run(directory, kill=None, term=None, shape=SHAPE, **changes):
-    """A run of tests/test_loop.py; process 1 is killed or stopped at a call."""
+# What a loss becomes in the first batch of a step, by the number of the step.
+BAD = {
+    2: lambda loss: loss * math.nan,
+    4: lambda loss: loss + (loss - loss.detach()).sqrt(),  # only its gradient is bad
+    6: lambda loss: loss + math.nan,  # only its value is
+}
+
+
+def run(directory, kill=None, term=None, bad=None, shape=SHAPE, **changes):
+    """A run of tests/test_loop.py; process 1 is killed, stopped or errs at a call."""
     rows = PackedRows(TokenFile(directory.parent / "tokens", tokenizer()), 48)
     calls = []
 
     def loss_fn(model, batch):
         calls.append(1)
+        loss, numbers = next_token_loss(model, batch)
         if distributed.rank() == 1 and len(calls) in (kill, term):
             os.kill(os.getpid(), signal.SIGKILL if kill else signal.SIGTERM)
-        return next_token_loss(model, batch)
+        if distributed.rank() == 1 and bad and len(calls) % 2:
+            loss = BAD.get(len(calls) // 2 + 1, lambda loss: loss)(loss)
+        return loss, numbers
 
     config = replace(STEP[int(os.environ["WORLD_SIZE"])], **changes)
     model = new_model(shape=shape)
     train(model, tokenizer(), rows, loss_fn, config, directory, rows)
+
+
+def run_all_with_bad_steps(directory):
+    """The same run without and with DeepSpeed, in one pair of processes."""
+    with distributed.process_group(torch.device("cpu")):
+        for kind in (None, "zero1", "zero2", "zero3"):
+            run(directory / f"bad-{kind}", bad=True, deepspeed=kind)
 
 
 if __name__ == "__main__":
@@ -85,6 +104,8 @@ if __name__ == "__main__":
     directory, call = Path(directory), int(call[0]) if call else None
     if what == "check":
         check(directory)
+    elif what == "bad":
+        run_all_with_bad_steps(directory)
     elif what == "moe-zero3":
         run(directory, shape=MOE, deepspeed="zero3")
     elif what.startswith("zero"):

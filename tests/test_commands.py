@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import COMMANDS, main
+from minimind.train.checkpoint import trained_length
 
 TEXTS = [f"The cat number {i} sleeps. 第{i}只猫在睡觉。" for i in range(60)]
 CHATS = [
@@ -328,6 +329,18 @@ def test_sft_chat_and_generate(made, tmp_path, capsys, monkeypatch):
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
     assert all(text.startswith("The cat") for text in texts)
+
+
+def test_how_long_the_rows_were_is_kept(made, tmp_path):
+    """Of all stages the longest ones: so far a model can read."""
+    assert trained_length(made / "base") == 128
+    assert trained_length(made / "tok") is None
+    argv = ["train", "sft", "--data", str(made / "sft"), *TINY]
+    for parent, out, length in (("base", "long", "256"), ("long", "short", "128")):
+        where = made if parent == "base" else tmp_path
+        more = ["--model", str(where / parent), "--out", str(tmp_path / out)]
+        assert main([*argv, *more, "--seq-len", length]) == 0
+        assert trained_length(tmp_path / out) == 256
 
 
 def test_tokenizer_reads_no_more_than_it_is_told(made, tmp_path, capsys):

@@ -160,5 +160,9 @@ def test_command_line_stretches_a_model(method, tmp_path: Path, capsys):
     assert str(TRAINED) in capsys.readouterr().err
     stretch = ["--rope-scaling", method, "--rope-factor", str(FACTOR)]
     assert main([*command, *stretch, "--trained-length", str(TRAINED)]) == 0
+    about = {"stage": "test", "seq_len": int(TRAINED // FACTOR)}
+    save_model(MiniMindForCausalLM(config), tokenizer, tmp_path, about)
+    assert main([*command, *stretch]) == 2  # trained on less, it reads less
+    assert f"limit is {TRAINED}" in capsys.readouterr().err
     assert main([*command, *stretch[:3], "0.5"]) == 2
     assert "factor=0.5" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from minimind.errors import UserError
+from minimind.train.checkpoint import load_model
 from minimind.train.log import read_log
 from minimind.train.zero import FOLDER, zero_config
 from tests.test_distributed import launch
@@ -48,11 +49,35 @@ def test_losses_are_those_of_ddp_and_resuming_is_exact(folder, stage):
     assert left == ["zero-6", "zero-7"]
 
 
-def test_what_does_not_go_together(folder):
+def test_bad_steps_are_left_out_and_counted(folder):
+    """As without DeepSpeed, whether the loss, its gradient or both are no number."""
+    status, printed = launch("bad", folder)
+    assert status == 0, printed
+    expected = numbers_of(folder / "bad-None")
+    assert [line["skipped"] for line in expected] == [0, 1, 1, 2, 2, 3, 3]
+    for kind in ("zero1", "zero2", "zero3"):
+        lines = numbers_of(folder / f"bad-{kind}")
+        for line, its in zip(lines, expected, strict=True):
+            assert line["skipped"] == its["skipped"]
+            assert line["loss"] == pytest.approx(its["loss"], abs=1e-5, nan_ok=True)
+        for weight in load_model(folder / f"bad-{kind}")[0].state_dict().values():
+            assert weight.isfinite().all()
+
+
+def test_what_does_not_go_together(folder, tmp_path):
     status, printed = launch("moe-zero3", folder / "moe")
     assert status != 0 and "ZeRO-3 and experts" in printed
     with pytest.raises(UserError, match="zero1, zero2, zero3 or a json file"):
         zero_config("zero4")
+    own = tmp_path / "own.json"
+    for given, said in (
+        ({"zero_optimization": {"stage": 0}}, "stage has to be 1, 2 or 3"),
+        ({}, "stage has to be 1, 2 or 3"),
+        ({"zero_optimization": {"stage": 1}, "fp16": {}}, "'fp16'; give --dtype"),
+    ):
+        own.write_text(json.dumps(given))
+        with pytest.raises(UserError, match=said):
+            zero_config(str(own))
 
 
 def test_the_configurations():

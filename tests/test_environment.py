@@ -30,6 +30,9 @@ PINS = {
 }
 
 
+MARK = "# Not installed by `make test`"
+
+
 def pinned(pin):
     (clause,) = pin.specifier
     assert clause.operator == "=="
@@ -52,6 +55,32 @@ def test_these_tests_run_with_the_pinned_version(name):
     if pin.marker is not None and not pin.marker.evaluate():
         pytest.skip(f"pinned only where {pin.marker}")
     assert installed.public == str(pinned(pin))
+
+
+def names(lines):
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def test_what_make_test_does_not_install_stands_apart():
+    """Of such a version `make test` says nothing."""
+    installed = names([*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]])
+    parts = (ROOT / "constraints.txt").read_text("utf-8").partition(MARK)
+    above, below = (names(re.findall(r"^\w.*", part, re.M)) for part in parts[::2])
+    assert installed <= above
+    assert {canonicalize_name(r.name) for r in RANGES} - installed <= below
+
+
+# What the package uses without asking whether PyTorch has it, and since when it does.
+SINCE = {"torch.compiler.set_stance": "2.6", "including_emulation": "2.5"}
+
+
+@pytest.mark.parametrize("used", SINCE)
+def test_the_lowest_pytorch_has_what_is_used(used):
+    sources = (ROOT / "minimind").rglob("*.py")
+    assert any(used in path.read_text("utf-8") for path in sources)
+    (torch,) = (r for r in RANGES if r.name == "torch")
+    (lowest,) = (Version(c.version) for c in torch.specifier if c.operator == ">=")
+    assert lowest >= Version(SINCE[used])
 
 
 def test_extras_have_upper_bounds():

@@ -17,7 +17,14 @@ from minimind.train.config import TrainConfig
 from minimind.train.estimate import active_parameters, flops_per_token, hours
 from minimind.train.loop import train
 from minimind.train.recipes import FOLDER, load_recipe, with_recipe
-from tests.training_kit import CONFIG, new_model, plain_loss, token_file, tokenizer
+from tests.training_kit import (
+    CONFIG,
+    new_model,
+    new_run,
+    plain_loss,
+    token_file,
+    tokenizer,
+)
 
 RECIPES = ["minimind2", "minimind2-small", "moe", "zero"]
 OPTIONS = {field.name for field in fields(TrainConfig)}
@@ -40,6 +47,18 @@ def test_a_recipe_has_options_that_exist(name):
     # 131,072 tokens a step, and a rate that the width rule would not call odd.
     step = [recipe["pretrain"][k] for k in ("seq_len", "batch_size", "accumulation")]
     assert step[0] * step[1] * step[2] == 2**17
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_the_published_values(name):
+    """As the defaults of the published scripts; weight decay is that of torch."""
+    recipe, both = load_recipe(name), ("schedule", "weight_decay", "grad_clip")
+    for stage, batches, rate in (("pretrain", (32, 8), 5e-4), ("sft", (32, 1), 5e-5)):
+        options = recipe[stage]
+        assert (options["batch_size"], options["accumulation"]) == batches
+        assert options["learning_rate"] == rate and options["seq_len"] == 512
+        assert [options[key] for key in both] == ["cosine", 0.01, 1.0]
+        assert options["epochs"] == (1 if name == "zero" else 2)
 
 
 def test_what_is_typed_has_its_way(tmp_path):
@@ -138,6 +157,74 @@ def test_peaks(monkeypatch, name, peak):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     found = estimate.peak_flops(torch.device("cuda"))
     assert found == (name, peak and peak * 1e12)
+
+
+def numbers_in(tensors):
+    return 4 * sum(tensor.numel() for tensor in tensors)
+
+
+def test_bytes_of_a_parameter_are_those_of_a_run(rows, tmp_path):
+    run = new_run(rows, tmp_path)
+    weights = list(run.model.parameters())
+    run.gradient(run.next_batches(), 1.0)
+    gradients = numbers_in(weight.grad for weight in weights)
+    run.update_weights(1.0)
+    kept = [state for o in run.optimizers for state in o.state.values()]
+    moments = numbers_in(s[k] for s in kept for k in ("exp_avg", "exp_avg_sq"))
+    assert {w.dtype for w in weights} == {torch.float32}
+    found = estimate.state_bytes(sum(w.numel() for w in weights))
+    expected = {"weights": numbers_in(weights), "gradients": gradients}
+    assert found == {**expected, "moments": moments}
+
+
+@pytest.mark.parametrize(
+    ("stage", "bytes_a_parameter"), [(0, 16), (1, 10), (2, 7), (3, 4)]
+)
+def test_stages_of_zero_divide_one_after_the_other(stage, bytes_a_parameter):
+    found = estimate.state_bytes(1000, gpus=4, stage=stage)
+    assert sum(found.values()) == 1000 * bytes_a_parameter
+    assert sum(estimate.state_bytes(1000, 1, stage).values()) == 16_000
+
+
+def ring_all_reduce(parts):
+    """Sum lists of as many numbers as there are GPUs; what each GPU sent.
+
+    Each GPU adds to one number what its neighbour sends, and passes the sum on; then
+    the sums go round.
+    """
+    gpus, sent = len(parts), [0] * len(parts)
+    for add in (True, False):
+        for turn in range(gpus - 1):
+            moves = []
+            for me in range(gpus):
+                share = (me - turn + (not add)) % gpus
+                moves.append((me, (me + 1) % gpus, share, parts[me][share]))
+            for me, neighbour, share, value in moves:
+                sent[me] += 1
+                old = parts[neighbour][share] if add else 0
+                parts[neighbour][share] = old + value
+    return sent
+
+
+@pytest.mark.parametrize("gpus", [2, 3, 8])
+def test_a_ring_sends_what_is_said(gpus):
+    parts = [[(g + 1) * 10**s for s in range(gpus)] for g in range(gpus)]
+    expected = [sum(column) for column in zip(*parts, strict=True)]
+    sent = ring_all_reduce(parts)
+    assert parts == [expected] * gpus
+    assert {4 * count for count in sent} == {estimate.sent_bytes(gpus, gpus)}
+    assert estimate.sent_bytes(gpus, gpus, stage=3) == 1.5 * 4 * sent[0]
+    assert estimate.sent_bytes(1000, 1, stage=3) == 0
+
+
+def test_a_plan_by_hand():
+    model, shape = build("minimind2-small")
+    found = estimate.plan(model, shape, 1e9, 512, "A100", 4, mfu=0.5, price=2.0)
+    assert found["flops"] == 1e9 * (6 * 25_829_888 + 12 * 8 * 512 * 512)
+    assert found["seconds"] == pytest.approx(found["flops"] / (4 * 156e12))
+    assert found["cost"] == pytest.approx(8 * found["seconds"] / 3600)
+    with pytest.raises(UserError, match="H100"):
+        estimate.plan(model, shape, 1e9, 512, "H10")
 
 
 def test_hours():

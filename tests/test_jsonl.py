@@ -101,7 +101,19 @@ def turn(role, content):
         ({"conversations": [turn("user", "a"), {"role": "assistant"}]}, "turn 1"),
         ({"conversations": [turn("user", 5)]}, "turn 0 .* 'content'"),
         ({"conversations": [turn("user", "a")]}, "no answer"),
-        ({"conversations": [turn("user", "a"), turn("assistant", " ")]}, "no answer"),
+        (
+            {"conversations": [turn("user", "a"), turn("assistant", " ")]},
+            "'content' of turn 1 of 'conversations'.* empty",
+        ),
+        (
+            {
+                "conversations": [
+                    *[turn("user", "a"), turn("assistant", "b")],
+                    *[turn("user", "c"), turn("assistant", "\n\t")],
+                ]
+            },
+            "line 1: 'content' of turn 3 of 'conversations'.* empty",
+        ),
     ],
 )
 def test_bad_conversations(tmp_path, row, what):
@@ -146,7 +158,10 @@ def preference(chosen, rejected, prompt="Hi?"):
         (lambda row: row.pop("rejected"), "'rejected' is missing"),
         (lambda row: row.update(rejected="no"), "'rejected' is not a list of turns"),
         (lambda row: row["chosen"][1].pop("content"), "turn 1 of 'chosen'"),
-        (lambda row: row["chosen"][1].update(content=" "), "'chosen' holds no answer"),
+        (
+            lambda row: row["chosen"][1].update(content=" "),
+            "turn 1 of 'chosen'.* empty",
+        ),
         (lambda row: row["rejected"].append(turn("user", "?")), "'rejected' does not"),
         (lambda row: row["chosen"][0].update(content="?"), "the same prompt"),
     ],

@@ -20,10 +20,10 @@ from minimind.errors import UserError
 from minimind.text.packing import PackedRows
 from minimind.train import loop
 from minimind.train.checkpoint import load_model, load_state
+from minimind.train.guard import MAX_BAD_STEPS, Guard
 from minimind.train.log import read_log
 from minimind.train.loop import train
 from minimind.train.pretrain import next_token_loss
-from minimind.train.run import MAX_BAD_STEPS
 from tests.training_kit import (
     CONFIG,
     SHAPE,
@@ -481,6 +481,21 @@ def test_bad_gradients_apart_do_not_end_the_run(rows, tmp_path):
     assert run.numbers["step"] == 20
 
 
+def test_the_guard_counts_and_forgets(tmp_path):
+    guard = Guard(tmp_path)
+    for step in range(MAX_BAD_STEPS - 1):
+        guard.note(False, range(2 * step, 2 * step + 2), 0.1)
+    assert guard.skipped == MAX_BAD_STEPS - 1 and guard.rows[-1] == 7
+    guard.note(True, range(8, 10), 0.1)
+    assert guard.rows == [] and guard.skipped == MAX_BAD_STEPS - 1
+    for step in range(MAX_BAD_STEPS - 1):
+        guard.note(False, range(2 * step, 2 * step + 2), 0.1)
+    with pytest.raises(UserError, match=r"5 steps in a row .*--learning-rate from 0.1"):
+        guard.note(False, range(8, 10), 0.1)
+    written = json.loads((tmp_path / "bad_rows.json").read_text("utf-8"))
+    assert written == {"rows": list(range(10))}
+
+
 def test_the_count_of_bad_gradients_is_resumed(rows, tmp_path):
     run = new_run(rows, tmp_path)
     run.loss_fn = broken
@@ -555,7 +570,7 @@ def test_saving_by_minutes(rows, tmp_path, monkeypatch):
     for _ in range(6):
         run.take_step()
         now[0] += 60
-        if run.save_is_due():
+        if loop.save_is_due(run):
             run.save()
             saved.append(run.step)
     assert saved == [2, 4, 6]

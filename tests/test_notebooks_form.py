@@ -13,27 +13,18 @@ from tools.run_chapters import problems
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HEADING = re.compile(r"^(#{1,6})\s+(?:\d+(?:\.\d+)*\.?\s+)?(.+?)\s*#*$", re.M)
-BARE_SECTIONS = ["Check", "What goes wrong", "Exercises"]
-FULL_SECTIONS = ["Check", "At full size", "What goes wrong", "Exercises", "Summary"]
-# These two have yet to be brought into the full form.
-NOT_YET_FULL = ("08_pretraining", "09_sft")
+SECTIONS = ["Check", "At full size", "What goes wrong", "Exercises", "Summary"]
 TOUR = "00_tour"  # takes ten minutes, so it may say less
-FULL = [path for path in CHAPTERS if path.stem not in NOT_YET_FULL]
 
 
-@pytest.fixture(params=FULL, ids=lambda path: path.stem)
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
 def path(request):
     return request.param
 
 
 @pytest.fixture
-def full(path):
+def chapter(path):
     return nbformat.read(path, as_version=4)
-
-
-@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
-def chapter(request):
-    return nbformat.read(request.param, as_version=4)
 
 
 def headings(cell):
@@ -75,9 +66,18 @@ def test_title_with_a_promise(chapter):
     assert len(promise.split()) >= 5, "the title is followed by what the chapter gives"
 
 
-@pytest.mark.parametrize("title", BARE_SECTIONS)
+@pytest.mark.parametrize("title", SECTIONS)
 def test_sections(chapter, title):
     assert section(chapter, title), f"no section {title!r}"
+
+
+def test_sections_come_in_order(chapter):
+    titles = [title for cell in chapter.cells for _, title in headings(cell)]
+    at = [
+        next(i for i, title in enumerate(titles) if title.startswith(wanted))
+        for wanted in SECTIONS
+    ]
+    assert at[0] < at[-1] and at[3] < at[4], "Check, then Exercises, then Summary"
 
 
 def test_check_section_asserts(chapter):
@@ -119,12 +119,8 @@ def test_exported_names_are_documented(chapter):
     assert bare == []
 
 
-@pytest.mark.parametrize("stored", CHAPTERS, ids=lambda path: path.stem)
-def test_stored_outputs(stored):
-    assert problems(stored, ROOT) == []
-
-
-# The full form.
+def test_stored_outputs(path):
+    assert problems(path, ROOT) == []
 
 
 def markdown(notebook):
@@ -158,9 +154,9 @@ def test_words_count_what_is_read():
     assert words(text) == ["It's", "two-fold", "Yes"]
 
 
-def test_you_will_be_able_to(full):
+def test_you_will_be_able_to(chapter):
     opening = []
-    for cell in full.cells:
+    for cell in chapter.cells:
         if cell.cell_type != "markdown":
             break
         opening.append(cell.source)
@@ -171,53 +167,41 @@ def test_you_will_be_able_to(full):
     assert 3 <= len(re.findall(r"^- ", items[1], re.M)) <= 5
 
 
-def test_its_place_on_the_map(full):
-    maps = [c for c in code_cells(full.cells) if "system_map(" in c.source]
+def test_its_place_on_the_map(chapter):
+    maps = [c for c in code_cells(chapter.cells) if "system_map(" in c.source]
     assert len(maps) == 1
     assert re.search(r"system_map\(\s*\"", maps[0].source), "its box is lit"
     assert "hide-input" in maps[0].metadata.get("tags", [])
-    first = next(i for i, c in enumerate(full.cells) if headings(c)[-1:] > [(1, "~")])
-    assert full.cells.index(maps[0]) <= first, "the map stands before the sections"
+    first = next(
+        i for i, c in enumerate(chapter.cells) if headings(c)[-1:] > [(1, "~")]
+    )
+    assert chapter.cells.index(maps[0]) <= first, "the map stands before the sections"
 
 
-def test_sections_are_numbered(path, full):
+def test_sections_are_numbered(path, chapter):
     number = int(path.stem[:2])
-    prose = [without_blocks(c) for c in full.cells if c.cell_type == "markdown"]
+    prose = [without_blocks(c) for c in chapter.cells if c.cell_type == "markdown"]
     found = re.findall(r"^## (\d+)\.(\d+)\.? ", "\n".join(prose), re.M)
-    assert [int(chapter) for chapter, _ in found] == [number] * len(found)
+    assert [int(first) for first, _ in found] == [number] * len(found)
     assert [int(n) for _, n in found] == list(range(1, len(found) + 1))
     assert len(found) >= 3
 
 
-@pytest.mark.parametrize("title", FULL_SECTIONS)
-def test_full_sections(full, title):
-    assert section(full, title), f"no section {title!r}"
-
-
-def test_full_sections_come_in_order(full):
-    titles = [title for cell in full.cells for _, title in headings(cell)]
-    at = [
-        next(i for i, title in enumerate(titles) if title.startswith(wanted))
-        for wanted in FULL_SECTIONS
-    ]
-    assert at[0] < at[-1] and at[3] < at[4], "Check, then Exercises, then Summary"
-
-
-def test_command_at_full_size(full):
-    text = "\n".join(c.source for c in section(full, "At full size"))
+def test_command_at_full_size(chapter):
+    text = "\n".join(c.source for c in section(chapter, "At full size"))
     assert re.search(r"torchrun .*-m minimind|!?minimind \w+", text)
 
 
-def test_what_goes_wrong_is_shown(full):
-    assert code_cells(section(full, "What goes wrong")), "it is only told"
+def test_what_goes_wrong_is_shown(chapter):
+    assert code_cells(section(chapter, "What goes wrong")), "it is only told"
 
 
-def test_says_what_to_see(full):
-    assert len(re.findall("What you should see", markdown(full))) >= 2
+def test_says_what_to_see(chapter):
+    assert len(re.findall("What you should see", markdown(chapter))) >= 2
 
 
-def test_has_a_figure_and_a_widget(full):
-    kinds = kinds_of_output(full)
+def test_has_a_figure_and_a_widget(chapter):
+    kinds = kinds_of_output(chapter)
     assert kinds & {"image/png", "image/svg+xml"}
     assert "application/vnd.jupyter.widget-view+json" in kinds
 
@@ -243,15 +227,15 @@ def prose_of(exercise):
     return "\n".join(text for kind, text in exercise[1] if kind == "markdown")
 
 
-def test_exercises_from_a_warm_up_to_a_project(full):
-    every = exercises(full)
+def test_exercises_from_a_warm_up_to_a_project(chapter):
+    every = exercises(chapter)
     assert len(every) >= 3
     assert re.search("warm-up", prose_of(every[0]), re.I)
     assert re.search("project", prose_of(every[-1]), re.I)
 
 
-def test_exercises_have_a_check_and_a_solution(full):
-    for label, parts in exercises(full):
+def test_exercises_have_a_check_and_a_solution(chapter):
+    for label, parts in exercises(chapter):
         inside, solution, beside = False, [], []
         for kind, text in parts:
             if kind == "code":
@@ -266,30 +250,30 @@ def test_exercises_have_a_check_and_a_solution(full):
         assert re.search(r"\bassert", check), f"{label}: no check beside the solution"
 
 
-def test_length_of_the_prose(path, full):
+def test_length_of_the_prose(path, chapter):
     least, most = (1200, 2500) if path.stem == TOUR else (1500, 3500)
-    assert least <= len(words(markdown(full))) <= most
+    assert least <= len(words(markdown(chapter))) <= most
 
 
-def test_size_of_the_code_cells(full):
+def test_size_of_the_code_cells(chapter):
     """A cell is read at one glance: half of them have four to eight lines."""
     sizes = [
         len([line for line in cell.source.splitlines() if line.strip()])
-        for cell in code_cells(full.cells)
+        for cell in code_cells(chapter.cells)
     ]
     assert 4 <= statistics.median(sizes) <= 8
 
 
-def test_words_that_belittle(full):
+def test_words_that_belittle(chapter):
     found = re.findall(
-        r"\b(simply|obviously|trivially|clearly|easily seen)\b", markdown(full), re.I
+        r"\b(simply|obviously|trivially|clearly|easily seen)\b", markdown(chapter), re.I
     )
     assert found == []
 
 
-def test_references_exist(full):
-    text = markdown(full)
-    assert section(full, "References")
+def test_references_exist(chapter):
+    text = markdown(chapter)
+    assert section(chapter, "References")
     cited = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text)
     keys = {key.strip() for group in cited for key in group.split(",")}
     bibliography = (ROOT / "book" / "references.bib").read_text("utf-8")
@@ -297,9 +281,9 @@ def test_references_exist(full):
     assert keys - set(re.findall(r"^@\w+\{([^,\s]+),", bibliography, re.M)) == set()
 
 
-def test_measured_claims_are_committed_with_their_script(full):
-    code = "\n".join(cell.source for cell in code_cells(full.cells))
-    text = markdown(full)
+def test_measured_claims_are_committed_with_their_script(chapter):
+    code = "\n".join(cell.source for cell in code_cells(chapter.cells))
+    text = markdown(chapter)
     claims = set(re.findall(r"claims/(\w+)\.(?:json|py)\b", code + text))
     for name in claims:
         for kind in ("py", "json"):

@@ -21,10 +21,19 @@ def runs(tmp_path):
 
 
 def test_the_mean_forgets():
-    assert smooth([4.0]) == [4.0]
-    assert smooth([4.0, 4.0, 4.0]) == pytest.approx([4.0] * 3)
-    ones = smooth([0.0] * 50 + [1.0] * 20, keep=0.9)[50:]
+    assert smooth([7], [4.0]) == [4.0]
+    assert smooth([1, 2, 5], [4.0, 4.0, 4.0]) == pytest.approx([4.0] * 3)
+    ones = smooth(range(70), [0.0] * 50 + [1.0] * 20, keep=0.9)[50:]
     assert ones == pytest.approx([1 - 0.9**n for n in range(1, 21)], abs=0.01)
+
+
+def test_the_mean_of_every_tenth_step():
+    """What was ten steps ago counts as if the steps between had been logged."""
+    means = smooth([10, 20, 30], [1.0, 0.0, 0.0], keep=0.9)
+    weight = 0.9**10
+    assert means == pytest.approx(
+        [1.0, weight / (1 + weight), weight**2 / (1 + weight + weight**2)]
+    )
 
 
 def test_a_curve_as_text():

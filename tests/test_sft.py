@@ -1,13 +1,17 @@
 """The SFT stage: its loss over targets only, and what teaches a model to stop."""
 
+import copy
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from minimind.commands import train as commands
+from minimind.errors import UserError
 from minimind.evaluate.world import answer
 from minimind.model.config import ModelConfig
 from minimind.model.sampling import Sampling
@@ -17,6 +21,7 @@ from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import EOS_ID, train_tokenizer
 from minimind.text.tokens import TokenFile, prepare
 from minimind.train.accumulate import accumulate
+from minimind.train.checkpoint import load_model, save_model
 from minimind.train.config import TrainConfig
 from minimind.train.log import read_log
 from minimind.train.loop import train
@@ -186,3 +191,38 @@ def test_answers_in_a_batch_are_those_given_one_by_one(tokenizer, tuned):
         together = answer(model, tokenizer, said, SHORT, batch_size=4)
         alone = answer(model, tokenizer, said, SHORT, batch_size=1)
         assert [reply.ids for reply in together] == [reply.ids for reply in alone]
+
+
+def longer_chats(folder):
+    """Every pair twice in one chat: too long for rows of ROW tokens."""
+    said = [text for pair in PAIRS.items() for text in pair] * 2
+    chat = [
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant") * (len(said) // 2), said)
+    ]
+    (folder / "long.jsonl").write_text(json.dumps({"conversations": chat}), "utf-8")
+    return folder / "long.jsonl"
+
+
+def test_going_on_with_longer_chats(tokenizer, tuned, tmp_path):
+    """All weights train on, from the saved model, in rows of another length."""
+    models, _ = tuned
+    first = copy.deepcopy(models["with"])
+    first.config = replace(first.config, max_position_embeddings=2 * ROW)
+    save_model(first, tokenizer, tmp_path / "first", {})
+    source = longer_chats(tmp_path)
+    for length in (ROW, 2 * ROW):
+        prepare([source], tmp_path / str(length), tokenizer, "sft", length)
+    short, long = (tmp_path / str(length) for length in (ROW, 2 * ROW))
+    assert TokenFile(short, tokenizer).targets.sum() < 16  # the last answers go
+    assert TokenFile(long, tokenizer).targets.sum() == 16
+    config = TrainConfig(steps=2, batch_size=1, learning_rate=1e-3, device="cpu")
+    out, start = tmp_path / "second", tmp_path / "first"
+    assert commands.sft((long,), start, out, 2 * ROW, config=config) == 0
+    about = json.loads((out / "minimind.json").read_text("utf-8"))
+    assert about["parent"] == str(start) and about["stage"] == "sft"
+    second, _ = load_model(out)
+    before = first.state_dict()
+    assert all(not torch.equal(w, before[k]) for k, w in second.state_dict().items())
+    with pytest.raises(UserError, match="do not fit rows of 64"):
+        commands.sft((long,), start, tmp_path / "third", ROW, config=config)

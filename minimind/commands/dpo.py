@@ -87,6 +87,7 @@ def dpo(
     info = {
         "stage": "dpo",
         "parent": str(model),
+        "seq_len": max_length,  # a row holds both answers
         "settings": asdict(options),
     }
     loss_fn = partial(preference_loss, options=options)

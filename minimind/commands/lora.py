@@ -10,7 +10,7 @@ import tyro
 
 from minimind.commands.train import Config, open_rows, run
 from minimind.errors import UserError
-from minimind.train.checkpoint import load_model, save_model
+from minimind.train.checkpoint import load_model, save_model, trained_length
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import say
 from minimind.train.lora import (
@@ -89,6 +89,7 @@ def merge(model: Path, adapter: Path, out: Path) -> int:
     merge_adapter(network)
     remove_adapters(network)
     info = {"stage": "merge", "parent": str(model), "adapter": str(adapter)}
-    save_model(network, tokenizer, out, {**info, "command": sys.argv})
+    info |= {"seq_len": trained_length(adapter), "command": sys.argv}
+    save_model(network, tokenizer, out, info)
     print(f"{out}: {model} with {adapter} in its weights")
     return 0

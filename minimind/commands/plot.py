@@ -17,7 +17,7 @@ def plot(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) 
     logs = logs_of(list(runs))
     for name, log in logs.items():
         steps, losses = curve(log, "loss")
-        line = f"{name}: step {steps[-1]}, loss {smooth(losses)[-1]:.3f}"
+        line = f"{name}: step {steps[-1]}, loss {smooth(steps, losses)[-1]:.3f}"
         _, held_out = curve(log, "validation_loss")
         if held_out:
             line += f", held out {held_out[-1]:.3f}, lowest {min(held_out):.3f}"

@@ -16,7 +16,7 @@ from minimind.text.packing import MixedRows, PackedRows
 from minimind.text.pairs import PairRows
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.tokens import TokenFile
-from minimind.train.checkpoint import load_model
+from minimind.train.checkpoint import load_model, trained_length
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import say
 from minimind.train.loop import train
@@ -53,12 +53,8 @@ def pretrain(
             of a json file; those given beside it have their way.
         config: options of the training loop.
     """
-    shape = get_preset(preset)
     vocabulary = Tokenizer.load(tokenizer)
-    shape = replace(shape, vocab_size=vocabulary.vocab_size)
-    model_type(shape)  # what could not be saved in the end is refused now
-    torch.manual_seed(config.seed)
-    model = MiniMindForCausalLM(shape)
+    model = fresh_model(preset, vocabulary, config.seed)
     info = {"stage": "pretrain", "parent": None, "preset": preset, "recipe": recipe}
     rows = open_rows(data, weights, vocabulary, seq_len, "pretrain", config.seed)
     return run(model, vocabulary, rows, next_token_loss, out, validation, config, info)
@@ -91,6 +87,17 @@ def sft(
     info = {"stage": "sft", "parent": str(model), "recipe": recipe}
     rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
     return run(base, tokenizer, rows, answer_loss, out, validation, config, info)
+
+
+def fresh_model(preset: str, tokenizer: Tokenizer, seed: int) -> MiniMindForCausalLM:
+    """A new model of a size by name, or of a json file, for the tokenizer's ids.
+
+    Raises UserError for an unknown name, and for a shape that could not be saved.
+    """
+    shape = replace(get_preset(preset), vocab_size=tokenizer.vocab_size)
+    model_type(shape)
+    torch.manual_seed(seed)
+    return MiniMindForCausalLM(shape)
 
 
 def open_rows(
@@ -141,7 +148,11 @@ def run(
     if validation is not None:
         data = TokenFile(validation, tokenizer)
         held_out = PackedRows(data, rows.row_length, config.seed)
-    info = {**info, "data": rows.fingerprint, "command": sys.argv}
+    # How far a token stood from its document's begin, now or in an earlier stage.
+    before = info["parent"] and trained_length(Path(info["parent"]))
+    longest = max(info.get("seq_len", rows.row_length), before or 0)
+    about = {"seq_len": longest, "data": rows.fingerprint, "command": sys.argv}
+    info = {**info, **about}
     numbers = train(
         model, tokenizer, rows, loss_fn, config, out, held_out, info, **stage
     )

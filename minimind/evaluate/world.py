@@ -13,7 +13,7 @@ from minimind.evaluate.repetition import repetition
 from minimind.model.generate import Completion, generate
 from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.chat import encode_chat
+from minimind.text.thinking import encode_prompt
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.world.story_check import check_story
 
@@ -30,16 +30,18 @@ def answer(
     sampling: Sampling,
     batch_size: int = 64,
     progress: Say = lambda answered: None,
+    enable_thinking: bool = True,
 ) -> list[Completion]:
-    """The model's replies to questions asked one by one, each in a new chat."""
+    """The model's replies to questions asked one by one, each in a new chat.
+
+    enable_thinking: as in `encode_prompt`, for models that reason.
+    """
     replies: list[Completion] = []
     for start in range(0, len(questions), batch_size):
         prompts = [
-            encode_chat(
-                tokenizer,
-                [{"role": "user", "content": question}],
-                add_generation_prompt=True,
-            )[0]
+            encode_prompt(
+                tokenizer, [{"role": "user", "content": question}], enable_thinking
+            )
             for question in questions[start : start + batch_size]
         ]
         replies += generate(model, tokenizer, prompts, sampling)

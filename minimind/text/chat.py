@@ -50,17 +50,19 @@ def render_chat(
     tokenizer: Tokenizer,
     messages: list[Message],
     add_generation_prompt: bool = False,
+    enable_thinking: bool = True,
 ) -> str:
     """The text of a conversation, as the tokenizer's template writes it.
 
     Control tokens in it are the template's; those that a message spells out
     are stand-ins. add_generation_prompt: end with the header of the answer to
-    come.
+    come. enable_thinking: for templates of models that reason (chapter 13).
     """
     template = compile_template(tokenizer.chat_template)
     return template.render(
         messages=[hide_control(message) for message in messages],
         add_generation_prompt=add_generation_prompt,
+        enable_thinking=enable_thinking,
     )
 
 

@@ -50,10 +50,11 @@ def check_turns(row: Row, field: str) -> str | None:
         for key in ("role", "content"):
             if not isinstance(turn, dict) or not isinstance(turn.get(key), str):
                 return f"turn {i} of '{field}' has no string '{key}'"
-    answers = [t["content"] for t in turns if t["role"] == "assistant"]
-    if not any(answer.strip() for answer in answers):
-        return f"'{field}' holds no answer of the role 'assistant'"
-    return None
+    answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+    for i in answers:
+        if not turns[i]["content"].strip():
+            return f"'content' of turn {i} of '{field}', an answer, is empty"
+    return None if answers else f"'{field}' holds no answer of the role 'assistant'"
 
 
 def check_conversation(row: Row) -> str | None:

@@ -88,7 +88,7 @@ class PackedRows:
         else:
             self.pieces = np.arange(len(self.start))
             self.bounds = np.arange(len(self.start) + 1)
-        self.epoch, self.order = -1, np.arange(0)
+        self.shuffled = -1, np.arange(0)  # an epoch, and its order of rows
 
     def __len__(self) -> int:
         """Rows in one epoch."""
@@ -109,10 +109,12 @@ class PackedRows:
     def pieces_of(self, n: int) -> np.ndarray:
         """Which pieces row n of the endless sequence holds."""
         epoch, index = divmod(n, len(self))
-        if epoch != self.epoch:
+        known, order = self.shuffled  # at once: another thread may read, too
+        if epoch != known:
             shuffle = np.random.default_rng((self.seed, epoch))
-            self.epoch, self.order = epoch, shuffle.permutation(len(self))
-        row = self.order[index]
+            order = shuffle.permutation(len(self))
+            self.shuffled = epoch, order
+        row = order[index]
         return self.pieces[self.bounds[row] : self.bounds[row + 1]]
 
     def __getitem__(self, n: int) -> dict[str, np.ndarray]:

@@ -106,6 +106,14 @@ def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
     return model.eval(), tokenizer
 
 
+def trained_length(directory: Path) -> int | None:
+    """Tokens of the longest rows that a model was trained on, where it tells."""
+    own = directory / "minimind.json"
+    if not own.is_file():
+        return None
+    return json.loads(own.read_text(encoding="utf-8")).get("seq_len")
+
+
 def fingerprint(weights: dict[str, torch.Tensor]) -> str:
     """A short sha256 of weights."""
     digest = hashlib.sha256()

@@ -1,6 +1,7 @@
-"""What a run will take: speed and memory measured here, time and cost of the rest.
+"""What a run will take: measured here in a few steps, or worked out on paper.
 
-Explained in chapter 14. Source: Chowdhery et al. 2022, "PaLM", appendix B (MFU).
+Explained in chapter 14. Sources: Chowdhery et al. 2022, "PaLM", appendix B (MFU);
+Rajbhandari et al. 2020, "ZeRO" (memory and communication).
 """
 
 import platform
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from minimind.model.config import ModelConfig
+from minimind.errors import UserError
+from minimind.model.config import ModelConfig, nearest
 from minimind.train.distributed import say, world_size
 from minimind.train.run import Run
 
@@ -64,6 +66,61 @@ def peak_flops(device: torch.device) -> tuple[str, float | None]:
     name = torch.cuda.get_device_name(device)
     known = [peak for part, peak in PEAKS.items() if re.search(rf"\b{part}\b", name)]
     return name, 1e12 * known[0] if known else None
+
+
+# What a parameter takes in memory, in bytes, as AdamW trains it in fp32; and the
+# first stage of ZeRO that divides it between the GPUs.
+STATE = {"weights": (4, 3), "gradients": (4, 2), "moments": (8, 1)}
+
+
+def state_bytes(parameters: int, gpus: int = 1, stage: int = 0) -> dict[str, float]:
+    """Bytes of each kind that one GPU holds; stage: of ZeRO, 0 is DDP.
+
+    The activations come on top.
+    """
+    return {
+        kind: size * parameters / (gpus if stage >= first else 1)
+        for kind, (size, first) in STATE.items()
+    }
+
+
+def sent_bytes(parameters: int, gpus: int, stage: int = 0) -> float:
+    """Bytes that one GPU sends for one gradient, over a ring of all of them.
+
+    To add up what all have, a share for each, is one way round the ring; to give
+    everyone all shares is another. DDP does both with the gradient, stages 1 and 2
+    the second with the new weights. Stage 3 has to collect weights twice, for the
+    forward and for the backward pass. All of it in fp32.
+    """
+    rounds = 3 if stage == 3 else 2
+    return rounds * (gpus - 1) / gpus * 4 * parameters
+
+
+def plan(
+    model: nn.Module,
+    config: ModelConfig,
+    tokens: float,
+    row: int,
+    gpu: str,
+    gpus: int = 1,
+    mfu: float = 0.3,
+    price: float = 0.0,
+) -> dict[str, float]:
+    """Operations, seconds and cost of training on so many tokens, in rows of `row`.
+
+    gpu: a name of PEAKS; mfu: the share of its peak that will be reached, which is
+    an assumption until `measure` has told; price: of one GPU an hour. The model may
+    be on the "meta" device. Raises UserError for an unknown GPU.
+    """
+    if gpu not in PEAKS:
+        raise UserError(f"gpu {gpu!r}: {nearest(gpu, list(PEAKS))}")
+    flops = tokens * flops_per_token(model, config, row)
+    seconds = flops / (1e12 * PEAKS[gpu] * mfu * gpus)
+    return {
+        "flops": flops,
+        "seconds": seconds,
+        "cost": price * gpus * seconds / 3600,
+    }
 
 
 def hours(seconds: float) -> str:

@@ -6,8 +6,10 @@ loop decides when to log, to look at held-out text and to save.
 Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -71,6 +73,13 @@ def advance(bar: tqdm, run: Run, first: int) -> None:
     bar.set_postfix_str(f"loss {run.numbers['loss']:.3f}", refresh=False)
 
 
+def save_is_due(run: Run) -> bool:
+    """Whether it is time to save, by steps or by minutes."""
+    minutes = run.config.save_minutes or math.inf
+    late = time.monotonic() - run.saved_at > 60 * minutes
+    return late or run.step % run.config.save_every == 0
+
+
 def take_steps(
     run: Run, log: Log, validation: PackedRows | None, stopped: list[int]
 ) -> bool:
@@ -93,7 +102,7 @@ def take_steps(
             run.take_step()
             advance(bar, run, first)
             stop, last = any_of(bool(stopped)), run.step == config.steps
-            if stop or not last and any_of(run.save_is_due()):
+            if stop or not last and any_of(save_is_due(run)):
                 run.save()
             if not stop:
                 report(run, log, validation)

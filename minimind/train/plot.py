@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def smooth(values: list[float], keep: float = 0.9) -> list[float]:
-    """Running mean that forgets: each value counts `keep` times the one after it."""
-    means, total, weight = [], 0.0, 0.0
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1
+def smooth(steps: list[int], values: list[float], keep: float = 0.9) -> list[float]:
+    """Running mean that forgets: with each step a value counts `keep` times as much.
+
+    So runs that were logged at different steps compare.
+    """
+    means, total, weight, before = [], 0.0, 0.0, 0
+    for step, value in zip(steps, values, strict=True):
+        fade, before = keep ** (step - before), step
+        total, weight = fade * total + value, fade * weight + 1
         means.append(total / weight)
     return means
 
@@ -37,7 +41,7 @@ def draw(logs: dict[str, list[dict[str, Any]]], axes: "Axes") -> None:
         colour = f"C{number}"
         steps, losses = curve(log, "loss")
         axes.plot(steps, losses, color=colour, alpha=0.25)
-        axes.plot(steps, smooth(losses), color=colour, label=name)
+        axes.plot(steps, smooth(steps, losses), color=colour, label=name)
         axes.plot(*curve(log, "validation_loss"), "o", color=colour, markersize=4)
     axes.set(xlabel="optimizer step", ylabel="nats per token")
     axes.legend()

@@ -1,6 +1,9 @@
 """`--recipe NAME`: the options of a published run, in a file of recipes/.
 
-Explained in chapter 14.
+Explained in chapter 14. The values are the defaults of MiniMind's published training
+scripts: for pretraining as they stood all through 2025, for SFT as they were at the
+release of MiniMind2 (later ones have batches of 16 and rates from 5e-7 to 1e-5). Ours
+are the warm-up, where theirs have none, and rows packed full, where theirs are padded.
 """
 
 import json

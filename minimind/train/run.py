@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from minimind.errors import UserError
-from minimind.files import write_json
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import Tokenizer
@@ -32,13 +31,13 @@ from minimind.train.checkpoint import (
 )
 from minimind.train.config import FREE, TrainConfig, refuse_other_settings
 from minimind.train.distributed import rank, world_size
+from minimind.train.guard import Guard
 from minimind.train.memory import peak_memory, spare_memory
 from minimind.train.objective import Batch, LossFn, Numbers, Objective
 from minimind.train.optim import build_optimizers, learning_rate
 from minimind.train.precision import pick_device, pick_dtype
+from minimind.train.prefetch import Prefetcher
 from minimind.train.rng import rng_state, seed_everything, set_rng_state
-
-MAX_BAD_STEPS = 5  # in a row without finite numbers, before a run gives up
 
 
 class Run:
@@ -66,14 +65,14 @@ class Run:
         self.config = config.complete(len(rows), width, world_size())
         spare_memory(model, config.gradient_checkpointing, config.loss_chunk)
         self.connect(Objective(model, self.loss))
+        self.prefetcher = Prefetcher(self.load_batches)
         # fp16 loses small gradients to zero unless the loss is scaled up.
         half = self.dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.step = 0  # optimizer steps taken
-        self.skipped = 0  # of them, those without finite numbers
+        self.guard = Guard(directory)
         self.best = math.inf  # lowest loss on held-out rows
         self.numbers: dict[str, Any] = {}  # of the last step
-        self.bad_rows: list[int] = []  # of the last steps, if they were bad
         self.saved_at = time.monotonic()
         # A run that starts from a trained model must go on from the same one.
         weights = model.state_dict()
@@ -90,19 +89,33 @@ class Run:
         """Rows that one optimizer step reads, in all processes together."""
         return self.config.batch_size * self.config.accumulation * world_size()
 
-    def load_batches(self) -> list[Batch]:
-        """This process's batches of the next step, on the device.
+    def load_batches(self, step: int) -> list[Batch]:
+        """This process's batches of a step, where the device can fetch them.
 
         The processes take turns, so which rows a step reads does not depend on
         how many there are.
         """
-        size, first = self.config.batch_size, self.step * self.rows_per_step
+        size, first = self.config.batch_size, step * self.rows_per_step
         batches = []
         for turn in range(rank(), self.rows_per_step // size, world_size()):
             at = first + turn * size
             batch = collate(self.rows[n] for n in range(at, at + size))
-            batches.append({k: v.to(self.device) for k, v in batch.items()})
+            if self.device.type == "cuda":
+                batch = {key: value.pin_memory() for key, value in batch.items()}
+            batches.append(batch)
         return batches
+
+    def next_batches(self) -> list[Batch]:
+        """The batches of the step to be taken, on the device.
+
+        Those of the step after it are read meanwhile (chapter 14), unless the
+        rows are written by the model that is trained (chapter 18).
+        """
+        ahead = getattr(self.rows, "read_ahead", True)
+        return [
+            {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+            for batch in self.prefetcher.get(self.step, ahead)
+        ]
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
         """The stage's loss, computed in the run's number format."""
@@ -126,42 +139,31 @@ class Run:
     def update_weights(self, loss: float) -> float:
         """Clip the gradient and step, unless it or the loss is no number.
 
-        Returns its norm before clipping. Raises UserError after MAX_BAD_STEPS
-        steps left out in a row.
+        Returns its norm before clipping. Raises UserError as the guard does.
         """
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.grad_clip
         ).item()
-        if math.isfinite(loss) and math.isfinite(norm):
+        if finite := math.isfinite(loss) and math.isfinite(norm):
             for optimizer in self.optimizers:
                 self.scaler.step(optimizer)
-            self.bad_rows = []
-        else:
-            self.count_bad_step()
         self.scaler.update()
         self.model.zero_grad()
+        self.note(finite)
         return norm
 
-    def count_bad_step(self) -> None:
-        """Remember the rows of a step without a finite loss and gradient."""
-        self.skipped += 1
+    def note(self, finite: bool) -> None:
+        """Tell the guard whether the step's loss and gradient were finite."""
         first = self.step * self.rows_per_step
-        self.bad_rows += range(first, first + self.rows_per_step)
-        if len(self.bad_rows) >= MAX_BAD_STEPS * self.rows_per_step:
-            write_json(self.directory / "bad_rows.json", {"rows": self.bad_rows})
-            raise UserError(
-                f"{self.directory}: {MAX_BAD_STEPS} steps in a row without a "
-                "finite loss and gradient (their rows are in bad_rows.json); "
-                f"lower --learning-rate from {self.config.learning_rate:g}, or "
-                "give --dtype float32"
-            )
+        rows = range(first, first + self.rows_per_step)
+        self.guard.note(finite, rows, self.config.learning_rate)
 
     def take_step(self) -> None:
         """One optimizer step; its numbers are in `numbers` afterwards."""
         began = time.perf_counter()
-        batches = self.load_batches()
+        batches = self.next_batches()
         waited = time.perf_counter() - began
         rate = learning_rate(self.step, self.config)
         for optimizer in self.optimizers:
@@ -180,7 +182,7 @@ class Run:
             "targets": int(asked),
             "learning_rate": rate,
             "grad_norm": norm,
-            "skipped": self.skipped,
+            "skipped": self.guard.skipped,
             "tokens_per_second": tokens / (time.perf_counter() - began),
             "data_wait": waited,
             "memory_gb": peak_memory(self.device),
@@ -188,7 +190,7 @@ class Run:
 
     def probe(self) -> None:
         """One batch forwards and backwards, for the compiler; changes nothing."""
-        loss, _ = self.loss(self.model, self.load_batches()[0])
+        loss, _ = self.loss(self.model, self.next_batches()[0])
         loss.backward()
         self.model.zero_grad()
 
@@ -235,7 +237,7 @@ class Run:
             state = {
                 "step": self.step,
                 "samples": self.step * self.rows_per_step,
-                "skipped": self.skipped,
+                "skipped": self.guard.skipped,
                 "best": self.best,
                 "numbers": self.numbers,
                 "settings": self.settings(),
@@ -249,12 +251,6 @@ class Run:
             save_state(self.directory, self.step, state, self.config.keep)
         distributed.barrier()
         self.saved_at = time.monotonic()
-
-    def save_is_due(self) -> bool:
-        """Whether it is time to save, by steps or by minutes."""
-        minutes = self.config.save_minutes or math.inf
-        late = time.monotonic() - self.saved_at > 60 * minutes
-        return late or self.step % self.config.save_every == 0
 
     def resume(self) -> None:
         """Go on from the newest whole state, if there is one.
@@ -279,4 +275,4 @@ class Run:
         if state["world_size"] == world_size():
             set_rng_state(state["rng"][rank()])
         self.step, self.numbers = state["step"], state["numbers"]
-        self.skipped, self.best = state["skipped"], state["best"]
+        self.guard.skipped, self.best = state["skipped"], state["best"]

@@ -5,6 +5,7 @@ well, 3 the weights too. Source: Rajbhandari et al. 2020, "ZeRO".
 """
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,26 @@ from minimind.train.optim import build_optimizers
 from minimind.train.run import Run
 
 FOLDER = Path(__file__).parent / "zero_configs"
+# What a run decides by its own options; a second word on it would go unheard.
+OWN = {"fp16": "--dtype", "bf16": "--dtype", "optimizer": "--optimizer"}
+OWN |= {"scheduler": "--schedule", "gradient_accumulation_steps": "--accumulation"}
 
 
 def zero_config(name: str) -> dict[str, Any]:
     """A configuration of DeepSpeed by name, or from a json file.
 
-    Raises UserError for one that is not there.
+    Raises UserError for one that is not there, that divides nothing, or that
+    decides what the run's options do.
     """
     path = Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
     if not path.is_file():
         raise UserError(f"--deepspeed {name}: give zero1, zero2, zero3 or a json file")
-    return json.loads(path.read_text(encoding="utf-8"))
+    given = json.loads(path.read_text(encoding="utf-8"))
+    if given.get("zero_optimization", {}).get("stage") not in (1, 2, 3):
+        raise UserError(f"{path}: zero_optimization.stage has to be 1, 2 or 3")
+    if twice := [key for key in OWN if key in given]:
+        raise UserError(f"{path}: leave out {twice[0]!r}; give {OWN[twice[0]]}")
+    return given
 
 
 def import_deepspeed() -> Any:
@@ -60,7 +70,7 @@ class ZeroRun(Run):
         Raises UserError for what does not go together with it.
         """
         given = zero_config(self.config.deepspeed)
-        self.stage = given.get("zero_optimization", {}).get("stage", 0)
+        self.stage = given["zero_optimization"]["stage"]
         if self.stage == 3 and self.model.config.num_experts:
             raise UserError(
                 "--deepspeed with ZeRO-3 and experts: each process would wait for "
@@ -102,19 +112,25 @@ class ZeroRun(Run):
         )
 
     def backward(self, loss: Tensor) -> None:
-        """Backpropagate; after the last batch of a step gradients are exchanged."""
+        """Backpropagate; after the last batch of a step gradients are exchanged.
+
+        A loss that is no number spoils the gradient, if that is one yet: DeepSpeed
+        looks at nothing else.
+        """
         self.left -= 1
         self.network.set_gradient_accumulation_boundary(self.left == 0)
-        self.network.backward(loss)
+        self.network.backward(loss * torch.where(loss.isfinite(), 1.0, math.nan))
 
     def update_weights(self, loss: float) -> float:
-        """Clip and step, unless the loss is no number; returns the norm before."""
-        if not torch.tensor(loss).isfinite():
-            self.count_bad_step()
-            self.network.optimizer.zero_grad()
-            return float("nan")
+        """Clip and step, which DeepSpeed leaves out where the gradient is no number.
+
+        Returns the norm before. Raises UserError as in `Run`.
+        """
         self.network.step()
-        self.bad_rows = []
+        if self.network.optimizer.overflow:
+            self.note(False)
+            return math.nan
+        self.note(True)
         return float(self.network.get_global_grad_norm())
 
     def trained_weights(self) -> dict[str, Tensor]:

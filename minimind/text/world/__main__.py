@@ -15,7 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write the little world, a seeded corpus in English and Chinese "
         "whose every statement can be checked, as MiniMind-format jsonl: "
         "pretrain.jsonl, sft.jsonl, lora_identity.jsonl, lora_medical.jsonl, "
-        "dpo.jsonl, what is held out from each of them, and a data card.",
+        "dpo.jsonl, reason.jsonl, what is held out from each of them, and a data "
+        "card.",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write to; made if needed"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
+from minimind.text.world.reasoning import reason_exam, reason_rows
 from minimind.text.world.rows import pretrain_rows, questions, sft_rows, story_prompts
 from minimind.text.world.tuning import (
     identity_exam,
@@ -37,10 +38,15 @@ Written again, byte for byte, by
 Held out from the SFT set: whole phrasings of questions, one country in thirteen and
 some subjects of every other table (pretraining states them), and some invented
 countries. Held out from the adapter sets: whole phrasings; from the preferences: the
-stories about one thing in four.
+stories about one thing in four; from the long sums: one in fourteen.
 """
 # Rows of the sets that do not grow with the corpus.
-TUNING = {"lora_identity.jsonl": 2400, "lora_medical.jsonl": 2400, "dpo.jsonl": 2000}
+TUNING = {
+    "lora_identity.jsonl": 2400,
+    "lora_medical.jsonl": 2400,
+    "dpo.jsonl": 2000,
+    "reason.jsonl": 12000,
+}
 WHAT = {
     "pretrain.jsonl": "pretraining: stories, facts, sums, prose",
     "sft.jsonl": "chats of one to four turns",
@@ -53,6 +59,8 @@ WHAT = {
     "lora_medical_heldout.jsonl": "the same questions in phrasings never trained on",
     "dpo.jsonl": "pairs of stories, chosen and rejected by the way people talk in them",
     "dpo_heldout.jsonl": "pairs of stories about other things",
+    "reason.jsonl": "long sums with their working, and ordinary chats",
+    "reason_heldout.jsonl": "long sums never trained on, with their answers",
 }
 
 
@@ -103,6 +111,8 @@ def _write_all(out: Path, seed: int, size: int, name: str) -> dict:
         "lora_medical_heldout.jsonl": map(asdict, medical_exam(seed)),
         "dpo.jsonl": preference_rows(seed, TUNING["dpo.jsonl"]),
         "dpo_heldout.jsonl": preference_exam(seed),
+        "reason.jsonl": reason_rows(seed, TUNING["reason.jsonl"]),
+        "reason_heldout.jsonl": map(asdict, reason_exam(seed)),
     }
     report = {file: _write(out / file, stream) for file, stream in rows.items()}
     table = "\n".join(

@@ -1,0 +1,134 @@
+"""What a reward teaches a model that reasons, drawn in chapter 18.
+
+    minimind zero --out out/zero1 --seed 1
+    minimind zero --out out/zero2 --seed 2
+    python benchmarks/claims/grpo.py --base out/zero out/zero1 out/zero2
+
+Each base learns to reason (chapter 13; kept beside it, as out/reason1) and then from
+rewards. Before and after, the model is examined on sums that no training question
+is: drawn with several seeds, and greedily. About three minutes a base on one idle
+thread, the reasoning model not counted.
+"""
+
+import copy
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from claim import fact_questions, given_bases, save
+
+from minimind.commands import reason
+from minimind.commands.zero import finished
+from minimind.evaluate.reason import score_reasoning
+from minimind.evaluate.world import answer
+from minimind.model.sampling import Sampling
+from minimind.model.transformer import MiniMindForCausalLM
+from minimind.text.thinking import encode_prompt, read_reply, split_reply
+from minimind.text.tokenizer import Tokenizer
+from minimind.text.world.reasoning import reason_exam, reason_rows
+from minimind.text.world.write import TUNING
+from minimind.train.checkpoint import load_model
+from minimind.train.config import TrainConfig
+from minimind.train.grpo import GRPOConfig, policy_loss
+from minimind.train.log import read_log
+from minimind.train.loop import train
+from minimind.train.replies import SampledRows, Task, verify
+
+OPTIONS = GRPOConfig(group_size=8, max_new_tokens=96)
+CONFIG = TrainConfig(
+    steps=120,
+    batch_size=64,
+    learning_rate=1e-4,
+    warmup=10,
+    schedule="constant",
+    weight_decay=0,
+    log_every=1,
+)
+EXAM = 200  # held-out sums
+DRAWS = 3  # sampling seeds of the exam at temperature 1
+DRAWN = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=96)
+SHORT = Sampling(temperature=0.0, max_new_tokens=64)
+LOGGED = ("reward", "well_formed", "kl", "reply_tokens")
+
+
+def reasoner(base: Path, seed: int) -> tuple[MiniMindForCausalLM, Tokenizer]:
+    """The reasoning model of chapter 13 on top of a base, trained if need be."""
+    place = base.with_name(base.name.replace("zero", "reason"))
+    if not finished(place):
+        reason.build(base / "sft", place, seed)
+    return load_model(place)
+
+
+def sums(seed: int, tokenizer: Tokenizer) -> list[Task]:
+    """Prompts of the training sums, each with its answer and without its working."""
+    tasks = []
+    for row in reason_rows(seed, TUNING["reason.jsonl"]):
+        *messages, last = row["conversations"]
+        thoughts, content = read_reply(last["content"])
+        if thoughts:
+            tasks.append((encode_prompt(tokenizer, messages), content))
+    return tasks
+
+
+def examine(
+    model: MiniMindForCausalLM, tokenizer: Tokenizer, base: Path, seed: int
+) -> dict[str, Any]:
+    """Held-out sums, drawn several times and greedily; and the world's facts."""
+    exam, facts = list(reason_exam(seed, EXAM)), fact_questions(base)
+    drawn = [
+        score_reasoning(model, tokenizer, exam, replace(DRAWN, seed=10_000 * number))
+        for number in range(DRAWS)
+    ]
+    replies = answer(model, tokenizer, [q for q, _ in facts], SHORT)
+    given = [split_reply(reply.text).content for reply in replies]
+    return {
+        "drawn": [found["right"] for found in drawn],
+        "sound": [found["sound"] for found in drawn],
+        "well_formed": [found["well_formed"] for found in drawn],
+        "tokens": [found["tokens"] for found in drawn],
+        "greedy": score_reasoning(model, tokenizer, exam)["right"],
+        "facts": sum(g == a for g, (_, a) in zip(given, facts)) / len(facts),
+    }
+
+
+def measure(base: Path, seed: int) -> list[dict[str, Any]]:
+    """One base before and after."""
+    start, tokenizer = reasoner(base, seed)
+    tasks = sums(seed, tokenizer)
+    runs = [{"name": "before", "seed": seed}]
+    runs[0] |= examine(start, tokenizer, base, seed)
+    print(runs[0], flush=True)
+    model, config = copy.deepcopy(start), replace(CONFIG, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        rows = SampledRows(model, tokenizer, tasks, verify, OPTIONS, config, out)
+        loss_fn = partial(policy_loss, options=OPTIONS)
+        train(model, tokenizer, rows, loss_fn, config, out)
+        log = read_log(out)
+    run = {"name": "after", "seed": seed}
+    run |= examine(model.eval(), tokenizer, base, seed)
+    run["kl_max"] = max(line["kl"] for line in log)
+    run["log"] = {key: [round(line[key], 4) for line in log] for key in LOGGED}
+    runs.append(run)
+    print({k: v for k, v in run.items() if k != "log"}, flush=True)
+    return runs
+
+
+def main() -> None:
+    """Measure every base and write grpo.json, anew after each of them."""
+    pairs, runs = given_bases(__doc__.splitlines()[0]), []
+    for number, (base, seed) in enumerate(pairs, start=1):
+        runs += measure(base, seed)
+        result = {
+            "bases": len({base for base, _ in pairs[:number]}),
+            "replies": CONFIG.steps * CONFIG.batch_size,
+            "exam": EXAM,
+            "runs": runs,
+        }
+        save("grpo", [seed for _, seed in pairs[:number]], result)
+
+
+if __name__ == "__main__":
+    main()

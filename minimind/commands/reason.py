@@ -1,0 +1,100 @@
+"""`minimind train reason`."""
+
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from minimind.commands.train import Config, open_rows, run
+from minimind.evaluate.reason import prompts_of, well_formed_rate
+from minimind.text import tokens
+from minimind.text.tokens import TokenFile
+from minimind.text.world.reasoning import reason_rows
+from minimind.text.world.write import TUNING
+from minimind.train.checkpoint import load_model
+from minimind.train.config import TrainConfig
+from minimind.train.distributed import is_main, say
+from minimind.train.reason import (
+    ReasonConfig,
+    count_weights,
+    reason_loss,
+    tag_ids,
+    with_thinking,
+)
+
+Options = Annotated[ReasonConfig, tyro.conf.arg(name="")]
+TRIED = 64  # prompts whose replies are looked at in the end
+# The run of the chapters: on top of the chat model of `minimind zero`.
+NANO = TrainConfig(steps=300, batch_size=8, learning_rate=3e-3, warmup=20)
+
+
+def reason(
+    data: tuple[Path, ...],
+    model: Path,
+    out: Path,
+    seq_len: int = 256,
+    weights: tuple[float, ...] | None = None,
+    validation: Path | None = None,
+    options: Options = ReasonConfig(),
+    config: Config = TrainConfig(),
+) -> int:
+    """Train a model on replies with thoughts: it learns to work an answer out first.
+
+    In the end it replies to some prompts, and the share of well-formed replies is
+    printed. The chat template saved with the model knows `enable_thinking`.
+
+    Args:
+        data: directories of `minimind data prepare --kind sft`, of rows with tags.
+        model: directory of the model to start from, best a chat model.
+        out: run directory; holds the model, its log and the state to go on from.
+        seq_len: tokens in a row; no conversation may be longer.
+        weights: share of each directory in the rows, where there are several.
+        validation: prepared held-out data.
+        options: what the loss is made of.
+        config: options of the training loop.
+    """
+    network, tokenizer = load_model(model)
+    stage = {"tags": tag_ids(tokenizer), "tag_weight": options.tag_weight}
+    tokenizer = with_thinking(tokenizer)
+    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
+    info = {"stage": "reason", "parent": str(model), "settings": asdict(options)}
+    loss_fn = partial(reason_loss, **stage)
+    count = partial(count_weights, **stage)
+    status = run(
+        network,
+        tokenizer,
+        rows,
+        loss_fn,
+        out,
+        validation,
+        config,
+        info,
+        count=count,
+    )
+    if status == 0 and not config.dry_run and is_main():
+        source = TokenFile(validation or data[0], tokenizer)
+        prompts = prompts_of(source, TRIED)
+        share = well_formed_rate(network.eval(), tokenizer, prompts, seq_len)
+        held_out = "held-out" if validation else "training"
+        say(f"{out}: {share:.1%} well formed on {len(prompts)} {held_out} prompts")
+    return status
+
+
+def build(base: Path, out: Path, seed: int = 0) -> int:
+    """The nano model that reasons, made on top of a chat model; the exit status.
+
+    base: directory of the chat model. out gets the rows, their token files and the
+    run; what is there already is not made again.
+    """
+    source, prepared = out / "reason.jsonl", out / "tokens"
+    if not prepared.is_dir():
+        out.mkdir(parents=True, exist_ok=True)
+        with source.open("w", encoding="utf-8", newline="\n") as file:
+            for row in reason_rows(seed, TUNING["reason.jsonl"]):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        _, tokenizer = load_model(base)
+        tokens.prepare([source], prepared, tokenizer, "sft", 256)
+    return reason((prepared,), base, out, config=replace(NANO, seed=seed))
