@@ -5,9 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
-# Chapters call torchrun and minimind by name, as in an environment that is active.
-ACTIVE := PATH="$(CURDIR)/$(BIN):$$PATH"
-NBVAL := $(ACTIVE) python -m pytest --nbval-lax --nbval-current-env \
+NBVAL := $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=1200
 CHAPTERS := $(wildcard notebooks/*.ipynb)
 # They train the models that other chapters begin with.
@@ -38,7 +36,7 @@ test: .venv/ready-dev ## run every check: export, style, tests, notebooks, book
 	$(MAKE) book
 
 lab: .venv/ready-dev ## open the chapters in JupyterLab
-	$(ACTIVE) jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks
 
 book: .venv/ready-dev ## build the site into _build/html, warnings are errors
 	rm -rf _build
@@ -49,7 +47,7 @@ export: .venv/ready-dev ## write the package from the notebooks
 	$(BIN)/python tools/export.py
 
 chapters: .venv/ready-dev ## run all chapters again and store their outputs
-	$(ACTIVE) python tools/run_chapters.py
+	$(BIN)/python tools/run_chapters.py
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 10)' \

@@ -1,17 +1,24 @@
 """Helpers for the chapters: methods added cell by cell, figures, a trained model.
 
+Importing it lets `!torchrun` and `!minimind` in a cell find the commands that lie
+beside the Python of the notebook, whether or not their environment is active.
 Only notebooks and the book's front page use this module. The idea of `add_to`, a
 class that grows over several cells, is that of "Dive into Deep Learning"
 (Zhang, Lipton, Li and Smola).
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from IPython.display import HTML
+
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 
 def add_to(owner: type) -> Callable:

@@ -41,7 +41,7 @@ from minimind.train.loop import train
 BETAS = [0.1, 0.3, 1.0, 3.0]
 PAIRS = 2000
 CONFIG = TrainConfig(
-    steps=100, batch_size=8, warmup=10, learning_rate=5e-5, weight_decay=0
+    steps=100, batch_size=8, warmup=10, learning_rate=7e-5, weight_decay=0
 )
 PLANS = {f"beta {beta:g}": DPOConfig(beta) for beta in BETAS}
 PLANS["beta 1, SFT term"] = DPOConfig(1.0, sft_weight=1.0)
