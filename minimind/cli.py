@@ -31,6 +31,7 @@ COMMANDS = {
     "train reason": ("commands.reason:reason", "train on replies with thoughts"),
     "train grpo": ("commands.grpo:grpo", "train on own replies, by their reward"),
     "lora merge": ("commands.lora:merge", "put an adapter into a model's weights"),
+    "memory": ("commands.memory:memory", "what training a size will hold"),
     "plot": ("commands.plot:plot", "draw the losses of runs over each other"),
     "import": ("commands.exchange:import_model", "take over a model from outside"),
     "chat": ("commands.chat:chat", "talk with a model in the terminal"),

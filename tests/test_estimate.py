@@ -16,6 +16,7 @@ from minimind.train import estimate
 from minimind.train.config import TrainConfig
 from minimind.train.estimate import active_parameters, flops_per_token, hours
 from minimind.train.loop import train
+from minimind.train.memory import spare_memory
 from minimind.train.recipes import FOLDER, load_recipe, with_recipe
 from tests.training_kit import (
     CONFIG,
@@ -229,3 +230,31 @@ def test_a_plan_by_hand():
 
 def test_hours():
     assert [hours(s) for s in (42, 185, 25_930)] == ["42 s", "3 min 5 s", "7 h 12 min"]
+
+
+def test_what_a_forward_pass_keeps():
+    """A linear layer keeps its input; recomputing keeps less; weights are no part."""
+    layer, x = torch.nn.Linear(5, 3), torch.randn(7, 5)
+    model = torch.nn.Module()
+    model.layer = layer
+    model.forward = lambda ids, labels: layer(ids)
+    assert estimate.kept_bytes(model, x) == 4 * 7 * 5
+    ids, kept = torch.zeros(1, 16, dtype=torch.long), []
+    for blocks in (False, True):
+        model = MiniMindForCausalLM(PRESETS["nano"])
+        spare_memory(model, blocks, None)
+        kept.append(estimate.kept_bytes(model, ids))
+    assert kept[1] < kept[0] / 2
+
+
+def test_the_memory_command(capsys):
+    assert main(["memory", "--preset", "nano", "--batch-size", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    parts = {line.split()[0]: float(line.split()[1]) for line in lines[1:6]}
+    assert lines[0].startswith("nano: 984,192 parameters")
+    assert parts["moments"] == round(8 * 984_192 / 1e9, 2)
+    others = sum(size for part, size in parts.items() if part != "sum")
+    assert parts["sum"] == pytest.approx(others, abs=0.02)
+    assert "2 rows of 512 tokens" in lines[6]
+    assert main(["memory", "--preset", "nano", "--seq-len", "99999"]) == 2
+    assert "--seq-len 99999: give 2 to" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minimind.errors import UserError
 from minimind.model.config import ModelConfig, nearest
@@ -82,6 +82,26 @@ def state_bytes(parameters: int, gpus: int = 1, stage: int = 0) -> dict[str, flo
         kind: size * parameters / (gpus if stage >= first else 1)
         for kind, (size, first) in STATE.items()
     }
+
+
+def kept_bytes(model: nn.Module, ids: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, beside the weights.
+
+    ids: (B, T), on the device of the model, which may be "meta" if it is dense.
+    """
+    places = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept, alive = {}, []
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        alive.append(storage)  # or its place would be given to another
+        if storage._cdata not in places:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(ids, labels=ids)
+    return sum(kept.values())
 
 
 def sent_bytes(parameters: int, gpus: int, stage: int = 0) -> float:
