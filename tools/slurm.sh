@@ -12,7 +12,7 @@ set -euo pipefail
 # One task a node: torchrun, which starts the processes of that node. All of them meet
 # at the first node. Two minutes before the end of its time it gets SIGTERM and passes
 # it on, and every process saves after the step that it is in.
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 srun torchrun \
     --nnodes "$SLURM_NNODES" \
