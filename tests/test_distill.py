@@ -32,7 +32,6 @@ from minimind.train.distill import (
 )
 from minimind.train.log import read_log
 from minimind.train.loop import train
-from minimind.train.run import Run
 from minimind.train.sft import answer_loss
 from tests.test_accumulate import batch_of, split
 from tests.training_kit import (
@@ -41,6 +40,7 @@ from tests.training_kit import (
     new_model,
     random_model,
     same_weights,
+    stop_after,
     token_file,
     tokenizer,
 )
@@ -346,14 +346,7 @@ def test_a_student_comes_near_its_teacher(made, tmp_path):
 
 def test_a_stopped_run_goes_on_bit_for_bit(made, tmp_path, monkeypatch):
     straight, _ = distill(made, tmp_path / "straight", shape=SMALL_MOE)
-    whole, taken = Run.take_step, []
-
-    def four_steps(run):
-        if len(taken) == 4:
-            raise KeyboardInterrupt
-        taken.append(whole(run))
-
-    monkeypatch.setattr(Run, "take_step", four_steps)
+    stop_after(4, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         distill(made, tmp_path / "stopped", shape=SMALL_MOE)
     monkeypatch.undo()

@@ -32,6 +32,7 @@ from tests.training_kit import (
     new_model,
     plain_loss,
     same_weights,
+    stop_after,
     token_file,
     tokenizer,
     write_rows,
@@ -300,16 +301,7 @@ def run_adapter(rows, directory, **changes):
 def test_a_run_keeps_only_the_adapter_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     rows = PackedRows(token_file(tmp_path), 32)
     straight = run_adapter(rows, tmp_path / "straight")
-    from minimind.train.run import Run
-
-    whole, taken = Run.take_step, []
-
-    def four_steps(run):
-        if len(taken) == 4:
-            raise KeyboardInterrupt
-        taken.append(whole(run))
-
-    monkeypatch.setattr(Run, "take_step", four_steps)
+    stop_after(4, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_adapter(rows, tmp_path / "stopped")
     monkeypatch.undo()

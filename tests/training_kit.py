@@ -82,6 +82,18 @@ def new_run(
     return Run(new_model(seed), tokenizer(), rows, plain_loss, config, directory)
 
 
+def stop_after(steps: int, monkeypatch) -> None:
+    """Have the runs to come stopped by the user after so many steps."""
+    whole, taken = Run.take_step, []
+
+    def take_step(run):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(whole(run))
+
+    monkeypatch.setattr(Run, "take_step", take_step)
+
+
 def plain_loss(model, batch):
     """The mean over the targets, written apart from the package's loss."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}

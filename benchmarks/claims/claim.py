@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ import torch
 from tqdm import tqdm
 
 from minimind.commands.zero import SEQ_LEN, build
+from minimind.evaluate.world import answer
+from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows
+from minimind.text.thinking import split_reply
 from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile
+from minimind.text.tokens import TokenFile, prepare
 from minimind.text.world.rows import QUESTIONS
 from minimind.train.config import TrainConfig
 from minimind.train.pretrain import next_token_loss
@@ -66,6 +69,17 @@ def open_rows(zero: Path, name: str, seed: int) -> PackedRows:
     return PackedRows(TokenFile(zero / "data" / name, tokenizer), SEQ_LEN, seed)
 
 
+def packed_chats(
+    chats: Iterable[dict[str, Any]], directory: Path, tokenizer: Tokenizer, seed: int
+) -> PackedRows:
+    """Chats as packed rows of 256 tokens, kept in a directory that is made for them."""
+    directory.mkdir()
+    source = directory / "chats.jsonl"
+    source.write_text("".join(json.dumps(chat) + "\n" for chat in chats), "utf-8")
+    prepare([source], directory / "tokens", tokenizer, "sft", SEQ_LEN)
+    return PackedRows(TokenFile(directory / "tokens", tokenizer), SEQ_LEN, seed)
+
+
 def pretrain(
     model: MiniMindForCausalLM,
     config: TrainConfig,
@@ -106,3 +120,13 @@ def fact_questions(base: Path) -> list[tuple[str, str]]:
     lines = (base / "world" / "questions.jsonl").read_text("utf-8").splitlines()
     asked = [json.loads(line) for line in lines]
     return [(q["question"], q["answer"]) for q in asked if q["kind"] in QUESTIONS]
+
+
+def facts_right(
+    model: MiniMindForCausalLM, tokenizer: Tokenizer, facts: list[tuple[str, str]]
+) -> float:
+    """Share of questions about facts that a reasoning model answers to the letter."""
+    sampling = Sampling(temperature=0.0, max_new_tokens=64)
+    replies = answer(model.eval(), tokenizer, [q for q, _ in facts], sampling)
+    given = [split_reply(reply.text).content for reply in replies]
+    return sum(g == a for g, (_, a) in zip(given, facts)) / len(facts)

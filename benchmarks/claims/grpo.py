@@ -17,15 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claim import fact_questions, given_bases, save
+from claim import fact_questions, facts_right, given_bases, save
 
 from minimind.commands import reason
 from minimind.commands.zero import finished
 from minimind.evaluate.reason import score_reasoning
-from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.thinking import encode_prompt, read_reply, split_reply
+from minimind.text.thinking import encode_prompt, read_reply
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.world.reasoning import reason_exam, reason_rows
 from minimind.text.world.write import TUNING
@@ -49,7 +48,6 @@ CONFIG = TrainConfig(
 EXAM = 200  # held-out sums
 DRAWS = 3  # sampling seeds of the exam at temperature 1
 DRAWN = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=96)
-SHORT = Sampling(temperature=0.0, max_new_tokens=64)
 LOGGED = ("reward", "well_formed", "kl", "reply_tokens")
 
 
@@ -81,15 +79,13 @@ def examine(
         score_reasoning(model, tokenizer, exam, replace(DRAWN, seed=10_000 * number))
         for number in range(DRAWS)
     ]
-    replies = answer(model, tokenizer, [q for q, _ in facts], SHORT)
-    given = [split_reply(reply.text).content for reply in replies]
     return {
         "drawn": [found["right"] for found in drawn],
         "sound": [found["sound"] for found in drawn],
         "well_formed": [found["well_formed"] for found in drawn],
         "tokens": [found["tokens"] for found in drawn],
         "greedy": score_reasoning(model, tokenizer, exam)["right"],
-        "facts": sum(g == a for g, (_, a) in zip(given, facts)) / len(facts),
+        "facts": facts_right(model, tokenizer, facts),
     }
 
 

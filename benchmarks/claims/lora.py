@@ -9,21 +9,18 @@ its weights, and both without the ordinary chats. Every run sees as many
 rows. About ten minutes a base on one thread.
 """
 
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from claim import fact_questions, given_bases, save
+from claim import fact_questions, given_bases, packed_chats, save
 
 from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile, prepare
 from minimind.text.world.tuning import identity_exam, identity_rows
 from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
@@ -57,17 +54,6 @@ def right(model: MiniMindForCausalLM, tokenizer: Tokenizer, exam: Exam) -> float
     return sum(r.text == a for r, (_, a) in zip(replies, exam)) / len(exam)
 
 
-def packed(
-    rows: list[dict[str, Any]], directory: Path, tokenizer: Tokenizer
-) -> PackedRows:
-    """Chats as packed rows of 256 tokens."""
-    directory.mkdir()
-    source = directory / "chats.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    prepare([source], directory / "tokens", tokenizer, "sft", 256)
-    return PackedRows(TokenFile(directory / "tokens", tokenizer), 256)
-
-
 def difference_when_merged(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
     """Largest difference of a logit between the adapted and the merged model."""
     with torch.no_grad():
@@ -89,8 +75,8 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
     print(runs[0], flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         sets = {
-            True: packed(chats, Path(scratch) / "mixed", tokenizer),
-            False: packed(only_new, Path(scratch) / "new", tokenizer),
+            True: packed_chats(chats, Path(scratch) / "mixed", tokenizer, 0),
+            False: packed_chats(only_new, Path(scratch) / "new", tokenizer, 0),
         }
         for number, (name, rank, mixed) in enumerate(PLANS):
             model, _ = load_model(base / "sft")

@@ -9,25 +9,21 @@ with several weights on the tags, and by their answers alone. All are examined o
 sums that no row holds. About six minutes a base on one thread.
 """
 
-import json
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claim import fact_questions, given_bases, save
+from claim import fact_questions, facts_right, given_bases, packed_chats, save
 from tqdm import tqdm
 
 from minimind.commands.reason import NANO
 from minimind.evaluate.reason import score_reasoning
-from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows
-from minimind.text.thinking import split_reply
 from minimind.text.tokenizer import Tokenizer
-from minimind.text.tokens import TokenFile, prepare
 from minimind.text.world.reasoning import reason_exam, reason_rows
 from minimind.text.world.write import TUNING
 from minimind.train.checkpoint import load_model
@@ -45,26 +41,6 @@ LOOKS = [20, 40, 60, 80, 120, 160, 200, 240]  # steps after which a few are aske
 LOGGED = 10  # steps between two losses that are written down
 FEW, MANY = 48, 200  # questions asked on the way, and in the end
 DRAWN = Sampling(temperature=1.0, seed=0, max_new_tokens=96)
-SHORT = Sampling(temperature=0.0, max_new_tokens=64)
-
-
-def packed(seed: int, thinking: bool, out: Path, tokenizer: Tokenizer) -> PackedRows:
-    """The set of a seed as packed rows of 256 tokens."""
-    out.mkdir()
-    source = out / "reason.jsonl"
-    rows = (json.dumps(row) + "\n" for row in reason_rows(seed, ROWS, thinking))
-    source.write_text("".join(rows), "utf-8")
-    prepare([source], out / "tokens", tokenizer, "sft", 256)
-    return PackedRows(TokenFile(out / "tokens", tokenizer), 256, seed)
-
-
-def facts_right(
-    model: MiniMindForCausalLM, tokenizer: Tokenizer, facts: list[tuple[str, str]]
-) -> float:
-    """Share of the world's held-out questions about facts answered to the letter."""
-    replies = answer(model.eval(), tokenizer, [q for q, _ in facts], SHORT)
-    given = [split_reply(reply.text).content for reply in replies]
-    return sum(g == a for g, (_, a) in zip(given, facts)) / len(facts)
 
 
 def learn(
@@ -110,7 +86,12 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
     runs[0]["facts"] = facts_right(model, tokenizer, facts)
     with tempfile.TemporaryDirectory() as scratch:
         sets = {
-            thinking: packed(seed, thinking, Path(scratch) / str(thinking), tokenizer)
+            thinking: packed_chats(
+                reason_rows(seed, ROWS, thinking),
+                Path(scratch) / str(thinking),
+                tokenizer,
+                seed,
+            )
             for thinking in (True, False)
         }
         for name, thinking, weight in PLANS:
