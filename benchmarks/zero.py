@@ -4,13 +4,15 @@
 
 Runs the command in a new directory for each seed, without a terminal, and
 writes benchmarks/results/zero.json: seconds a stage, peak memory, scores, and
-the hardware it ran on. Measure on an idle machine.
+the hardware it ran on. The models stay in out/claims/zero-SEED, for the scripts in
+benchmarks/claims. Measure on an idle machine.
 """
 
 import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,33 +36,33 @@ def peak_memory(process: subprocess.Popen) -> float:
 
 def measure(seed: int) -> dict[str, Any]:
     """Run the whole road once."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out, printed = Path(scratch) / "zero", Path(scratch) / "printed.txt"
-        command = [sys.executable, "-m", "minimind", "zero"]
-        command += ["--out", str(out), "--seed", str(seed)]
-        began = time.perf_counter()
-        with printed.open("w", encoding="utf-8") as file:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file)
-            memory = peak_memory(process)
+    out = Path(f"out/claims/zero-{seed}")
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "minimind", "zero"]
+    command += ["--out", str(out), "--seed", str(seed)]
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed)
+        memory = peak_memory(process)
         seconds = time.perf_counter() - began
-        text = printed.read_text(encoding="utf-8")
-        if process.returncode:
-            raise SystemExit(text)
-        stages = re.findall(
-            rf"^{re.escape(str(out))}/(\S+): .*; ([\d.]+) s$", text, re.M
-        )
-        scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-        about = json.loads((out / "pretrain" / "minimind.json").read_text())
-        return {
-            "seed": seed,
-            "seconds": round(seconds, 1),
-            "stages": {name: float(spent) for name, spent in stages},
-            "peak_memory_gb": round(memory, 2),
-            "bits_per_byte": about["numbers"]["bits_per_byte"],
-            "facts": scores["facts"],
-            "stops": scores["stops"],
-            "stories": scores["stories"],
-        }
+        printed.seek(0)
+        text = printed.read()
+    if process.returncode:
+        raise SystemExit(text)
+    stages = re.findall(rf"^{re.escape(str(out))}/(\S+): .*; ([\d.]+) s$", text, re.M)
+    scores = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    about = json.loads((out / "pretrain" / "minimind.json").read_text("utf-8"))
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "stages": {name: float(spent) for name, spent in stages},
+        "peak_memory_gb": round(memory, 2),
+        "bits_per_byte": about["numbers"]["bits_per_byte"],
+        "facts": scores["facts"],
+        "stops": scores["stops"],
+        "stories": scores["stories"],
+    }
 
 
 def main() -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import COMMANDS, main
+from minimind.text.packing import PackedRows
+from minimind.text.tokenizer import Tokenizer
+from minimind.text.tokens import TokenFile
 from minimind.train.checkpoint import trained_length
+from minimind.train.log import read_log
 
 TEXTS = [f"The cat number {i} sleeps. 第{i}只猫在睡觉。" for i in range(60)]
 CHATS = [
@@ -214,6 +218,20 @@ def test_data_of_another_kind(made, tmp_path, capsys):
     argv = ["train", "sft", "--data", str(made / "pre"), "--model", str(made / "base")]
     line = error_of([*argv, "--out", str(tmp_path / "run")], capsys)
     assert "prepared for pretrain, not for sft" in line
+
+
+def test_plain_text_beside_conversations(made, tmp_path):
+    argv = ["train", "sft", "--data", str(made / "sft"), str(made / "pre")]
+    argv += ["--model", str(made / "base"), "--out", str(tmp_path / "run")]
+    argv += ["--weights", "3", "1", "--steps", "2", "--batch-size", "4"]
+    assert main([*argv, "--warmup", "1", "--log-every", "1"]) == 0
+    tokenizer = Tokenizer.load(made / "tok")
+    chats, texts = (
+        PackedRows(TokenFile(made / name, tokenizer), 256) for name in ("sft", "pre")
+    )
+    rows = [chats[0], chats[1], chats[2], texts[0]]  # three parts to one
+    asked = sum(int((row["labels"] != -100).sum()) for row in rows)
+    assert read_log(tmp_path / "run")[0]["targets"] == asked
 
 
 def test_unknown_preset(made, tmp_path, capsys):

@@ -47,7 +47,7 @@ ACCUMULATIONS = (1, 4)
 class RandomRows:
     """Endless rows of random ids: what is learned does not matter here."""
 
-    fingerprint = "random"
+    fingerprint, read_ahead = "random", True
 
     def __init__(self, vocabulary: int, row_length: int) -> None:
         self.vocabulary, self.row_length = vocabulary, row_length

@@ -1,6 +1,7 @@
 """`minimind train pretrain` and `minimind train sft`."""
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +74,8 @@ def sft(
     """Train a model on conversations: it learns to answer, and to stop.
 
     Args:
-        data: directories of `minimind data prepare --kind sft`.
+        data: directories of `minimind data prepare --kind sft`, and of plain text
+            if wanted: it keeps alive what no conversation asks about.
         model: directory of the model to start from.
         out: run directory; holds the model, its log and the state to go on from.
         seq_len: tokens in a row; no conversation may be longer.
@@ -110,23 +112,25 @@ def open_rows(
 ) -> PackedRows | MixedRows:
     """Rows of one prepared set, or of several by weight.
 
-    Raises UserError for a set of another kind, or whose conversations do not fit.
+    Conversations may have plain text beside them. Raises UserError for any other
+    set of another kind, and for conversations that do not fit.
     """
-    sets = []
-    for directory in data:
-        rows = PackedRows(TokenFile(directory, tokenizer), seq_len, seed)
-        kind, longest = (rows.data.manifest[key] for key in ("kind", "max_length"))
-        if kind != stage:
+    files = [TokenFile(directory, tokenizer) for directory in data]
+    kinds = [file.manifest["kind"] for file in files]
+    for directory, file, kind in zip(data, files, kinds):
+        beside = kind == "pretrain" and stage == "sft" and stage in kinds
+        if kind != stage and not beside:
             raise UserError(
                 f"{directory}: prepared for {kind}, not for {stage}; "
                 f"prepare it with --kind {stage}"
             )
+        longest = file.manifest["max_length"]
         if kind == "sft" and longest > seq_len:
             raise UserError(
                 f"{directory}: conversations of up to {longest} tokens do not fit "
                 f"rows of {seq_len}; prepare it with --max-length {seq_len}"
             )
-        sets.append(rows)
+    sets = [PackedRows(file, seq_len, seed) for file in files]
     if len(sets) == 1 and weights is None:
         return sets[0]
     return MixedRows(sets, list(weights or ()))
@@ -144,6 +148,7 @@ def run(
     **stage: Any,
 ) -> int:
     """Train on rows of a stage; print the result. stage: as in `train`."""
+    began = time.perf_counter()
     held_out = None
     if validation is not None:
         data = TokenFile(validation, tokenizer)
@@ -156,11 +161,13 @@ def run(
     numbers = train(
         model, tokenizer, rows, loss_fn, config, out, held_out, info, **stage
     )
-    return 0 if config.dry_run else report(out, numbers)
+    if config.dry_run:
+        return 0
+    return report(out, numbers, time.perf_counter() - began)
 
 
-def report(out: Path, numbers: dict[str, Any]) -> int:
-    """Print how a run ended; returns the command's exit status."""
+def report(out: Path, numbers: dict[str, Any], seconds: float) -> int:
+    """Print how a run ended, and after how long; returns the exit status."""
     shown = ("step", "loss", "validation_loss", "bits_per_byte")
     line = ", ".join(
         f"{key.replace('_', ' ')} {numbers[key]:.4g}" for key in shown if key in numbers
@@ -168,5 +175,5 @@ def report(out: Path, numbers: dict[str, Any]) -> int:
     if "finished" not in numbers:
         say(f"{out}: stopped ({line}); the same command goes on from here")
         return 130
-    say(f"{out}: {line}")
+    say(f"{out}: {line}; {seconds:.1f} s")
     return 0

@@ -66,6 +66,8 @@ class PackedRows:
     piece, and the rest of it is padding.
     """
 
+    read_ahead = True  # a row does not depend on the training so far
+
     def __init__(
         self,
         data: TokenFile,
@@ -160,6 +162,8 @@ class MixedRows:
     comes round more than once. Raises UserError for weights that are not one
     number above 0 for each set.
     """
+
+    read_ahead = True
 
     def __init__(self, sets: list[PackedRows], weights: list[float]) -> None:
         fine = [w for w in weights if 0 < w < math.inf]

@@ -55,6 +55,8 @@ class PairRows:
     is left.
     """
 
+    read_ahead = True  # a row does not depend on the training so far
+
     def __init__(
         self, pairs: Iterable[list[Encoded]], max_length: int, seed: int = 0
     ) -> None:

@@ -111,10 +111,9 @@ class Run:
         Those of the step after it are read meanwhile (chapter 14), unless the
         rows are written by the model that is trained (chapter 18).
         """
-        ahead = getattr(self.rows, "read_ahead", True)
         return [
             {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
-            for batch in self.prefetcher.get(self.step, ahead)
+            for batch in self.prefetcher.get(self.step, self.rows.read_ahead)
         ]
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
