@@ -188,13 +188,14 @@ def test_check_of_a_notebook_that_was_not_run(repo, capsys):
 
 
 def test_tidy_text_of_outputs(tmp_path):
-    """Addresses, this checkout's path and a bar's earlier states do not stay."""
+    """Addresses, this checkout's path, times and a bar's earlier states do not stay."""
     site = "\x1b[32m/somewhere/lib/python3.11/site-packages/torch/nn.py"
     bar = "  0%|  | 0/9 [00:00<?, ?it/s]\r100%|##| 9/9 [00:01<00:00, 8.0it/s]\n"
     cell = nbformat.v4.new_code_cell(execution_count=1)
     cell.outputs = [
         nbformat.v4.new_output("stream", name="stderr", text=bar),
         nbformat.v4.new_output("stream", name="stdout", text="a <f at 0x7f12ab34cd>\n"),
+        nbformat.v4.new_output("stream", name="stdout", text="o: loss 1.2; 3.4 s\r\n"),
         nbformat.v4.new_output("stream", name="stdout", text="1%\r2%\rdone\n"),
         nbformat.v4.new_output("stream", name="stderr", text="kept\n"),
         nbformat.v4.new_output(
@@ -203,7 +204,7 @@ def test_tidy_text_of_outputs(tmp_path):
     ]
     notebook = nbformat.v4.new_notebook(cells=[cell])
     first, second, third = tidy(notebook, tmp_path).cells[0].outputs
-    assert first.text == "a <f>\ndone\n"
+    assert first.text == "a <f>\no: loss 1.2\r\ndone\n"
     assert second.data["text/plain"] == (
         "minimind/cli.py \x1b[32msite-packages/torch/nn.py"  # the colour stays
     )

@@ -40,6 +40,7 @@ WIDGETS = "application/vnd.jupyter.widget-state+json"
 OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")  # a progress bar's earlier states
 BAR = re.compile(r"[^\n]*\d+%\|[^\n]*\|[^\n]*\[[^\n\]]*\]\s*\n?")
 BAR_TIME = re.compile(r"\s*\[\d+:\d\d(:\d\d)?(<|&lt;)[^\]]*\]")
+SPENT = re.compile(r"; [\d.]+ s(?=\s*$)", re.M)  # at the end of a command's result
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}")
 INSTALLED = re.compile(r"~?/[^\s\"'\x1b]*/(site-packages|lib/python3\.\d+)/")
@@ -100,7 +101,7 @@ def tidy_text(text: str, root: Path) -> str:
     for place in (str(root), str(root).replace(str(Path.home()), "~", 1)):
         text = text.replace(place + os.sep, "")
     text = INSTALLED.sub(r"\1/", text)
-    return BAR_TIME.sub("", text)
+    return SPENT.sub("", BAR_TIME.sub("", text))
 
 
 def tidy_outputs(outputs: list[NotebookNode], root: Path) -> list[NotebookNode]:
