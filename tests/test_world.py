@@ -213,7 +213,19 @@ def test_pretraining_rows_are_true(texts):
 
 def test_sft_rows_are_right(chats):
     assert [problem for chat in chats for problem in check_chat(chat)] == []
-    assert Counter(len(chat) // 2 for chat in chats).keys() == {1, 2, 3, 4}
+    assert Counter(len(chat) // 2 for chat in chats).keys() == {1, 2, 3, 4, 5}
+
+
+def test_a_story_comes_at_any_turn(chats):
+    """Else a chat that began with other things could not tell one."""
+    turns = Counter(
+        turn
+        for chat in chats
+        for turn, told in enumerate(chat[1::2])
+        if len(split(told["content"], language_of(told["content"]))) >= FEWEST_SENTENCES
+    )
+    assert set(turns) == {0, 1, 2, 3, 4}
+    assert sum(turns.values()) - turns[0] > 0.02 * ROWS
 
 
 def test_story_rows_are_unique(texts):

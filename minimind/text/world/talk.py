@@ -109,6 +109,20 @@ def fact_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     return [(question.text, question.answer) for question in asked]
 
 
+def mixed_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
+    """Two to five turns about anything, as people ask: one of them is a story."""
+    turns = []
+    for _ in range(rng.randrange(1, 5)):
+        if rng.random() < 0.75:
+            question = fact(rng, lang, decks)
+            turns.append((question.text, question.answer))
+        else:
+            turns.append(small_talk(rng, lang))
+    story = tell_story(rng, lang)
+    turns.insert(rng.randrange(len(turns) + 1), (story_request(rng, story), story.text))
+    return turns
+
+
 def name_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """The user gives a name, talks of something else, and asks for it."""
     name = choose(rng, USER_NAMES[lang])
@@ -187,8 +201,9 @@ CHATS = {
     "polite": polite_chat,
     "unknown": unknown_chat,
     "story": story_chat,
+    "mixed": mixed_chat,
 }
 CHAT_SHARES = {
-    "facts": 50, "follow up": 16, "name": 9, "no name": 2, "polite": 9, "unknown": 4,
-    "story": 10,
+    "facts": 32, "follow up": 14, "name": 8, "no name": 2, "polite": 8, "unknown": 4,
+    "story": 7, "mixed": 25,
 }  # fmt: skip
