@@ -28,7 +28,7 @@ from minimind.train.reason import (
 Options = Annotated[ReasonConfig, tyro.conf.arg(name="")]
 TRIED = 64  # prompts whose replies are looked at in the end
 # The run of the chapters: on top of the chat model of `minimind zero`.
-NANO = TrainConfig(steps=300, batch_size=8, learning_rate=3e-3, warmup=20)
+NANO = TrainConfig(steps=450, batch_size=8, learning_rate=3e-3, warmup=20)
 
 
 def reason(
