@@ -5,7 +5,7 @@
 Printed in chapter 05. A forward and a backward pass over one batch, at two sizes: the
 mixture, a dense model with the parameters that a token meets in it, and one with all
 of them. Weights and tokens are random: they do not change the speed. The models take
-turns in one run, and medians are kept. About three minutes; measure on an idle machine.
+turns in one run, and medians are kept. About a minute; measure on an idle machine.
 """
 
 import statistics
