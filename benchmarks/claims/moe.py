@@ -16,7 +16,7 @@ import torch
 from claim import HELD_OUT, open_rows, pretrain, save, zero_data
 from torch import Tensor
 
-from minimind.model.config import get_preset
+from minimind.model.config import ModelConfig, get_preset
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.packing import PackedRows, collate
 from minimind.train.config import TrainConfig
@@ -24,15 +24,26 @@ from minimind.train.run import Run
 
 SEEDS = [0, 1, 2]
 STEPS = 200
-NANO, MIXTURE = get_preset("nano"), get_preset("nano-moe")
-EXPERTS = MIXTURE.num_experts + MIXTURE.num_shared_experts
+
+
+def dense_models(mixture: ModelConfig) -> dict[str, ModelConfig]:
+    """Dense models with the parameters a token meets in a mixture, and with all."""
+    shared, wide = mixture.num_shared_experts, mixture.intermediate_size
+    dense = replace(mixture, num_experts=0, num_shared_experts=0)
+    counts = {"active": mixture.num_experts_per_tok, "total": mixture.num_experts}
+    return {
+        f"dense, equal {name}": replace(
+            dense, intermediate_size=(count + shared) * wide
+        )
+        for name, count in counts.items()
+    }
+
+
+MIXTURE = get_preset("nano-moe")
 KINDS = {
     "experts": MIXTURE,
     "experts, no balancing": replace(MIXTURE, router_aux_loss_coef=0.0),
-    "dense, equal active": NANO,
-    "dense, equal total": replace(
-        NANO, intermediate_size=EXPERTS * MIXTURE.intermediate_size
-    ),
+    **dense_models(MIXTURE),
 }
 
 

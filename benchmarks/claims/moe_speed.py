@@ -8,73 +8,50 @@ of them. Weights and tokens are random: they do not change the speed. The models
 turns in one run, and medians are kept. About a minute; measure on an idle machine.
 """
 
-import statistics
-import time
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from claim import save
+from decoding import take_turns
+from moe import dense_models
 from tqdm import tqdm
 
-from minimind.model.config import ModelConfig, get_preset
+from minimind.model.config import get_preset
 from minimind.model.transformer import MiniMindForCausalLM
+from minimind.train.objective import Batch
+from minimind.train.pretrain import next_token_loss
 
 BATCHES = {"nano-moe": (8, 256), "minimind2-moe": (2, 256)}  # rows, tokens in a row
-TURNS = 5  # times that each model is measured
 
 
-def kinds(mixture: ModelConfig) -> dict[str, ModelConfig]:
-    """The mixture, and the dense models that it is compared with."""
-    shared, wide = mixture.num_shared_experts, mixture.intermediate_size
-    dense = replace(mixture, num_experts=0, num_shared_experts=0)
-    return {
-        "mixture": mixture,
-        "dense, equal active": replace(
-            dense, intermediate_size=(mixture.num_experts_per_tok + shared) * wide
-        ),
-        "dense, equal total": replace(
-            dense, intermediate_size=(mixture.num_experts + shared) * wide
-        ),
-    }
-
-
-def step_seconds(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
-    """Seconds of one forward and one backward pass."""
-    began = time.perf_counter()
-    output = model(ids, labels=ids)
-    loss = output.loss if output.aux_loss is None else output.loss + output.aux_loss
-    loss.backward()
+def step(model: MiniMindForCausalLM, batch: Batch) -> None:
+    """One forward and one backward pass."""
+    next_token_loss(model, batch)[0].backward()
     model.zero_grad()
-    return time.perf_counter() - began
 
 
 def measure(preset: str) -> dict[str, Any]:
     """Tokens a second and parameters of every kind of one size."""
     torch.manual_seed(0)
-    shapes = kinds(get_preset(preset))
+    mixture = get_preset(preset)
+    shapes = {"mixture": mixture, **dense_models(mixture)}
     models = {kind: MiniMindForCausalLM(shape) for kind, shape in shapes.items()}
-    ids = torch.randint(get_preset(preset).vocab_size, BATCHES[preset])
-    seconds: dict[str, list[float]] = {kind: [] for kind in models}
-    for turn in tqdm(range(TURNS + 1), desc=preset, unit="turn"):
-        for kind, model in models.items():
-            spent = step_seconds(model, ids)
-            if turn:  # the first one is a warm-up
-                seconds[kind].append(spent)
+    ids = torch.randint(mixture.vocab_size, BATCHES[preset])
+    batch = {"input_ids": ids, "labels": ids}
+    steps = {kind: partial(step, model, batch) for kind, model in models.items()}
     return {
         kind: {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "tokens_per_second": round(
-                ids.numel() / statistics.median(seconds[kind]), 1
-            ),
+            "parameters": sum(p.numel() for p in models[kind].parameters()),
+            "tokens_per_second": round(ids.numel() / seconds, 1),
         }
-        for kind, model in models.items()
+        for kind, seconds in take_turns(steps, repeats=1).items()
     }
 
 
 def main() -> None:
     """Measure every size and write the speeds."""
-    sizes = {preset: measure(preset) for preset in BATCHES}
+    sizes = {preset: measure(preset) for preset in tqdm(BATCHES, unit="size")}
     save("moe_speed", [0], {"batches": BATCHES, "sizes": sizes})
     for preset, found in sizes.items():
         for kind, numbers in found.items():

@@ -16,7 +16,7 @@ from minimind.text.world.talk import (
     CHAT_SHARES,
     CHATS,
     about_invented,
-    fact,
+    fact_turn,
     small_talk,
     story_request,
     unknown,
@@ -57,8 +57,7 @@ def sft_rows(seed: int, n: int) -> Iterator[Chat]:
         lang = LANGS[number % 2]
         kind = weighted(rng, SFT)
         if kind == "fact":
-            question = fact(rng, lang, decks)
-            turns = [(question.text, question.answer)]
+            turns = [fact_turn(rng, lang, decks)]
         elif kind == "talk":
             turns = [small_talk(rng, lang)]
         elif kind == "unknown":

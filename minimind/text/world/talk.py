@@ -90,6 +90,12 @@ def fact(rng: Random, lang: str, decks: Decks, relation: Relation | None = None)
     return ask(rng, relation, lang, decks.draw(relation, lang))
 
 
+def fact_turn(rng: Random, lang: str, decks: Decks) -> Turn:
+    """A question about a fact, and its answer."""
+    question = fact(rng, lang, decks)
+    return question.text, question.answer
+
+
 def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """A fact, then "And Italy?", once or twice."""
     relation = RELATIONS[weighted(rng, FOLLOWED_UP)]
@@ -105,8 +111,7 @@ def follow_up(rng: Random, lang: str, decks: Decks) -> list[Turn]:
 
 def fact_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """Two to four questions about different things, one after the other."""
-    asked = [fact(rng, lang, decks) for _ in range(rng.randrange(2, 5))]
-    return [(question.text, question.answer) for question in asked]
+    return [fact_turn(rng, lang, decks) for _ in range(rng.randrange(2, 5))]
 
 
 def mixed_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
@@ -114,8 +119,7 @@ def mixed_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     turns = []
     for _ in range(rng.randrange(1, 5)):
         if rng.random() < 0.75:
-            question = fact(rng, lang, decks)
-            turns.append((question.text, question.answer))
+            turns.append(fact_turn(rng, lang, decks))
         else:
             turns.append(small_talk(rng, lang))
     story = tell_story(rng, lang)
@@ -130,8 +134,7 @@ def name_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     turns = [(said, t.NAME_GREETED[lang].format(n=name))]
     between = rng.randrange(3)
     if between == 1:
-        question = fact(rng, lang, decks)
-        turns.append((question.text, question.answer))
+        turns.append(fact_turn(rng, lang, decks))
     elif between == 2:
         turns.append(small_talk(rng, lang, choose(rng, ("how", "who", "can"))))
     asked = capital_letter(choose(rng, t.NAME_ASKED[lang]), rng)
@@ -149,8 +152,7 @@ def polite_chat(rng: Random, lang: str, decks: Decks) -> list[Turn]:
     """A greeting, one or two facts, thanks or goodbye."""
     turns = [small_talk(rng, lang, choose(rng, ("greeting", "how", "who")))]
     for _ in range(rng.randrange(1, 3)):
-        question = fact(rng, lang, decks)
-        turns.append((question.text, question.answer))
+        turns.append(fact_turn(rng, lang, decks))
     if rng.random() < 0.7:
         turns.append(small_talk(rng, lang, choose(rng, ("thanks", "bye"))))
     return turns
