@@ -56,11 +56,20 @@ def save(name: str, seeds: list[int], result: dict[str, Any]) -> None:
     (HERE / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def zero_data() -> Path:
-    """The directory of `minimind zero`, with its token files; made if need be."""
-    zero = Path("out/zero")
-    build(zero, seed=0, until=f"data/{HELD_OUT}")
+def zero_directory(seed: int = 0, until: str = "sft") -> Path:
+    """The directory of `minimind zero` with one seed, made up to `until` if need be."""
+    zero = Path(f"out/claims/zero-{seed}")
+    zero.parent.mkdir(parents=True, exist_ok=True)
+    if build(zero, seed, until):
+        raise SystemExit(f"{zero} could not be made")
     return zero
+
+
+def chosen_seeds(description: str) -> list[int]:
+    """The seeds after --seeds; each has a base of its own, trained if need be."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    return parser.parse_args().seeds
 
 
 def open_rows(zero: Path, name: str, seed: int) -> PackedRows:
@@ -104,15 +113,6 @@ def pretrain(
         "losses": losses,
         **validate(model, tokenizer, open_rows(zero, HELD_OUT, config.seed)),
     }
-
-
-def given_bases(description: str) -> list[tuple[Path, int]]:
-    """The directories of `minimind zero` in --base, each with its seed."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--base", type=Path, nargs="+", default=[Path("out/zero")])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options = parser.parse_args()
-    return list(zip(options.base, options.seeds))
 
 
 def fact_questions(base: Path) -> list[tuple[str, str]]:

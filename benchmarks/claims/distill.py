@@ -1,8 +1,6 @@
 """What a small model gains from a larger one's probabilities: chapter 12.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/distill.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/distill.py
 
 A student of half the size is pretrained on the data alone, and with each base's
 pretrained model as its teacher, for equally many steps. With the first base also: for
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import HELD_OUT, TRAINING, given_bases, open_rows, save
+from claim import HELD_OUT, TRAINING, chosen_seeds, open_rows, save, zero_directory
 from tqdm import tqdm
 
 from minimind.model.config import PRESETS
@@ -131,12 +129,11 @@ def measure(base: Path, seed: int, first: bool) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write distill.json."""
-    pairs = given_bases(__doc__.splitlines()[0])
-    runs = []
-    for base, seed in pairs:
-        runs += measure(base, seed, first=not runs)
+    seeds, runs = chosen_seeds(__doc__.splitlines()[0]), []
+    for seed in seeds:
+        runs += measure(zero_directory(seed), seed, first=not runs)
     result = {"steps": STEPS, "options": asdict(SOFT), "runs": runs}
-    save("distill", [seed for _, seed in pairs], result)
+    save("distill", seeds, result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """What a preference does to style, facts, sense, length and distance: chapter 11.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/dpo.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/dpo.py
 
 Each base learns to prefer stories in which people speak, with several values of
 beta, and once with an SFT term. Stories are drawn at temperature 1 on requests
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import fact_questions, given_bases, save
+from claim import chosen_seeds, fact_questions, save, zero_directory
 
 from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
@@ -134,10 +132,10 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write dpo.json."""
-    pairs = given_bases(__doc__.splitlines()[0])
-    runs = [run for base, seed in pairs for run in measure(base, seed)]
+    seeds = chosen_seeds(__doc__.splitlines()[0])
+    runs = [run for seed in seeds for run in measure(zero_directory(seed), seed)]
     result = {"pairs": CONFIG.steps * CONFIG.batch_size, "betas": BETAS, "runs": runs}
-    save("dpo", [seed for _, seed in pairs], result)
+    save("dpo", seeds, result)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from claim import pretrain, save, zero_data
+from claim import HELD_OUT, pretrain, save, zero_directory
 from torch import Tensor, nn
 
 from minimind.model.config import ModelConfig, get_preset
@@ -76,7 +76,7 @@ def train(kind: str, seed: int, steps: int, zero: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Train all of them and write the losses."""
-    zero = zero_data()
+    zero = zero_directory(until=f"data/{HELD_OUT}")
     runs = [train(kind, seed, STEPS, zero) for seed in SEEDS for kind in BENDS]
     save("feedforward", SEEDS, {"runs": runs})
     for run in runs:

@@ -1,10 +1,8 @@
 """What a reward teaches a model that reasons, drawn in chapter 18.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/grpo.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/grpo.py
 
-Each base learns to reason (chapter 13; kept beside it, as out/reason1) and then from
+Each base learns to reason (chapter 13; kept in out/claims/reason-SEED) and then from
 rewards. Before and after, the model is examined on sums that no training question
 is: drawn with several seeds, and greedily. About three minutes a base on one idle
 thread, the reasoning model not counted.
@@ -17,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claim import fact_questions, facts_right, given_bases, save
+from claim import chosen_seeds, fact_questions, facts_right, save, zero_directory
 
 from minimind.commands import reason
 from minimind.commands.zero import finished
@@ -53,7 +51,7 @@ LOGGED = ("reward", "well_formed", "kl", "reply_tokens")
 
 def reasoner(base: Path, seed: int) -> tuple[MiniMindForCausalLM, Tokenizer]:
     """The reasoning model of chapter 13 on top of a base, trained if need be."""
-    place = base.with_name(base.name.replace("zero", "reason"))
+    place = base.with_name(f"reason-{seed}")
     if not finished(place):
         reason.build(base / "sft", place, seed)
     return load_model(place)
@@ -114,16 +112,12 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write grpo.json, anew after each of them."""
-    pairs, runs = given_bases(__doc__.splitlines()[0]), []
-    for number, (base, seed) in enumerate(pairs, start=1):
-        runs += measure(base, seed)
-        result = {
-            "bases": len({base for base, _ in pairs[:number]}),
-            "replies": CONFIG.steps * CONFIG.batch_size,
-            "exam": EXAM,
-            "runs": runs,
-        }
-        save("grpo", [seed for _, seed in pairs[:number]], result)
+    runs, seeds = [], []
+    for seed in chosen_seeds(__doc__.splitlines()[0]):
+        runs += measure(zero_directory(seed), seed)
+        seeds.append(seed)
+        replies = CONFIG.steps * CONFIG.batch_size
+        save("grpo", seeds, {"replies": replies, "exam": EXAM, "runs": runs})
 
 
 if __name__ == "__main__":

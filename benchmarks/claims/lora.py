@@ -1,8 +1,6 @@
 """What an adapter teaches and what is forgotten, drawn in chapter 10.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/lora.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/lora.py
 
 Each base learns the identity set: with adapters of several ranks, with all of
 its weights, and both without the ordinary chats. Every run sees as many
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import fact_questions, given_bases, packed_chats, save
+from claim import chosen_seeds, fact_questions, packed_chats, save, zero_directory
 
 from minimind.evaluate.world import answer
 from minimind.model.sampling import Sampling
@@ -103,15 +101,15 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every base and write lora.json."""
-    pairs = given_bases(__doc__.splitlines()[0])
-    runs = [run for base, seed in pairs for run in measure(base, seed)]
+    seeds = chosen_seeds(__doc__.splitlines()[0])
+    runs = [run for seed in seeds for run in measure(zero_directory(seed), seed)]
     result = {
         "rows": THIN.steps * THIN.batch_size,
         "ranks": RANKS,
         "forgetting": [name for name, rank, _ in PLANS if rank in (4, None)],
         "runs": runs,
     }
-    save("lora", [seed for _, seed in pairs], result)
+    save("lora", seeds, result)
 
 
 if __name__ == "__main__":

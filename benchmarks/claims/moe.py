@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import HELD_OUT, open_rows, pretrain, save, zero_data
+from claim import HELD_OUT, open_rows, pretrain, save, zero_directory
 from torch import Tensor
 
 from minimind.model.config import ModelConfig, get_preset
@@ -87,7 +87,7 @@ def rounded(load: list[list[float]]) -> list[list[float]]:
 
 def main() -> None:
     """Train all of them and write the losses and loads."""
-    zero = zero_data()
+    zero = zero_directory(until=f"data/{HELD_OUT}")
     runs = [train(kind, seed, STEPS, zero) for seed in SEEDS for kind in KINDS]
     save("moe", SEEDS, {"steps": STEPS, "runs": runs})
     for run in runs:

@@ -1,8 +1,6 @@
 """What thinking before answering is worth, and what the tag weight does: chapter 13.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/reason.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/reason.py
 
 Each base learns long sums from equally many tokens: with their working written out,
 with several weights on the tags, and by their answers alone. All are examined on
@@ -15,7 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claim import fact_questions, facts_right, given_bases, packed_chats, save
+from claim import (
+    chosen_seeds,
+    fact_questions,
+    facts_right,
+    packed_chats,
+    save,
+    zero_directory,
+)
 from tqdm import tqdm
 
 from minimind.commands.reason import NANO
@@ -37,7 +42,7 @@ PLANS = [
     ("direct", False, 10.0),
     ("thinking, weight 1", True, 1.0),
 ]
-LOOKS = [20, 40, 60, 80, 120, 160, 200, 240]  # steps after which a few are asked
+LOOKS = [20, 40, 60, 80, 120, 160, 200, 240, 300, 370]  # steps after which a few are asked
 LOGGED = 10  # steps between two losses that are written down
 FEW, MANY = 48, 200  # questions asked on the way, and in the end
 DRAWN = Sampling(temperature=1.0, seed=0, max_new_tokens=96)
@@ -113,8 +118,8 @@ def measure(base: Path, seed: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure every base and write reason.json."""
     runs, seeds = [], []
-    for base, seed in given_bases(__doc__.splitlines()[0]):
-        runs += measure(base, seed)
+    for seed in chosen_seeds(__doc__.splitlines()[0]):
+        runs += measure(zero_directory(seed), seed)
         seeds.append(seed)
         tokens = NANO.steps * NANO.batch_size * 256
         about = {"tokens": tokens, "exam": MANY, "logged": LOGGED}

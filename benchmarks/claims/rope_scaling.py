@@ -11,17 +11,15 @@ is, and after 30 more steps on long texts. About nine minutes on one thread.
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from claim import save
+from claim import save, zero_directory
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind.commands.zero import build
 from minimind.model.config import get_preset
 from minimind.model.context import extend_context
 from minimind.model.rope import RotaryEmbedding
@@ -130,9 +128,7 @@ def measure(tokenizer: Tokenizer, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure all seeds and write the perplexities."""
-    zero = Path("out/zero")
-    build(zero, seed=0, until="tokenizer")
-    tokenizer = Tokenizer.load(zero / "tokenizer")
+    tokenizer = Tokenizer.load(zero_directory(until="tokenizer") / "tokenizer")
     runs = [run for seed in SEEDS for run in measure(tokenizer, seed)]
     about = {"trained": TRAINED, "factor": FACTOR, "edges": EDGES}
     save("rope_scaling", SEEDS, {**about, "runs": runs})

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from claim import save
+from claim import save, zero_directory
 from tqdm import tqdm
 
-from minimind.commands.zero import build
 from minimind.evaluate.repetition import distinct, repetition
 from minimind.evaluate.world import answer
 from minimind.model.generate import generate_ids
@@ -79,8 +78,7 @@ def main() -> None:
     """Measure all models under all settings."""
     runs = {}
     for seed in SEEDS:
-        zero = Path(f"out/claims/zero-{seed}")
-        build(zero, seed, until="sft")
+        zero = zero_directory(seed)
         # Row i of a batch draws with seed + i: far apart, no two models share one.
         plain = replace(PLAIN, seed=1000 * seed)
         heat = [(str(t), replace(plain, temperature=float(t))) for t in TEMPERATURES]

@@ -1,8 +1,6 @@
 """What fine-tuning teaches, what it keeps, and why a model stops: chapter 09.
 
-    minimind zero --out out/zero1 --seed 1
-    minimind zero --out out/zero2 --seed 2
-    python benchmarks/claims/sft.py --base out/zero out/zero1 out/zero2
+    python benchmarks/claims/sft.py
 
 Each base is examined before and after its SFT, and after one of as many steps on
 chats alone. Then it is fine-tuned for some steps, again and again, with each mistake
@@ -23,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from claim import TRAINING, given_bases, open_rows, save
+from claim import TRAINING, chosen_seeds, open_rows, save, zero_directory
 from tour import cloze, complete, is_right
 from tqdm import tqdm
 
@@ -259,14 +257,14 @@ def without_pretraining_ends(base: Path, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every base and write sft.json."""
-    pairs = given_bases(__doc__.splitlines()[0])
+    seeds = chosen_seeds(__doc__.splitlines()[0])
     result = {
         "tuning": [TUNE.steps, TUNE.batch_size],
         "pretraining": [PRETRAIN.steps, PRETRAIN.batch_size],
-        "bases": [measure(base, seed) for base, seed in pairs],
-        "short": without_pretraining_ends(*pairs[0]),
+        "bases": [measure(zero_directory(seed), seed) for seed in seeds],
+        "short": without_pretraining_ends(zero_directory(seeds[0]), seeds[0]),
     }
-    save("sft", [seed for _, seed in pairs], result)
+    save("sft", seeds, result)
 
 
 if __name__ == "__main__":

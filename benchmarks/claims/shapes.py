@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claim import pretrain, save, zero_data
+from claim import HELD_OUT, pretrain, save, zero_directory
 
 from minimind.model.config import ModelConfig
 from minimind.model.transformer import MiniMindForCausalLM
@@ -65,7 +65,7 @@ def train(
 
 def main() -> None:
     """Train all of them and write the losses."""
-    zero = zero_data()
+    zero = zero_directory(until=f"data/{HELD_OUT}")
     runs = [train(blocks, seed, STEPS, zero) for seed in SEEDS for blocks in SHAPES]
     more = [train(blocks, 0, LONG, zero) for blocks in SHAPES]
     more += [train(b, 0, STEPS, zero, f) for f in RATES for b in (1, 4, 8, 16)]

@@ -12,23 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from claim import save
+from claim import TRAINING, open_rows, save, zero_directory
 from tqdm import tqdm
 
-from minimind.commands.zero import PRETRAIN, SEQ_LEN, build
+from minimind.commands.zero import PRETRAIN
 from minimind.model.config import get_preset
 from minimind.model.generate import Sampling, generate
 from minimind.model.transformer import MiniMindForCausalLM
-from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import BOS_ID, Tokenizer
-from minimind.text.tokens import TokenFile
 from minimind.text.world.facts import LANGS, Relation, fill
 from minimind.text.world.relations import RELATIONS
 from minimind.train.pretrain import next_token_loss
 from minimind.train.run import Run
 
 SEED = 0
-ZERO = Path("out/zero")  # for its data; the run itself goes to out/claims
 STEPS = [0, 25, 50, 100, 150, 200, 300, 400, 500, 700, 900, 1100, 1400, 1700, 2000]
 STEPS.append(PRETRAIN.steps)
 OPENINGS = ["The capital of France is", "One day, Tom", "法国的首都是"]
@@ -81,9 +78,9 @@ def look(run: Run, tokenizer: Tokenizer) -> dict:
 
 def main() -> None:
     """Train, look on the way, and write what was seen."""
-    build(ZERO, SEED, until="data/pretrain")
-    tokenizer = Tokenizer.load(ZERO / "tokenizer")
-    rows = PackedRows(TokenFile(ZERO / "data" / "pretrain", tokenizer), SEQ_LEN, SEED)
+    zero = zero_directory(SEED, until=f"data/{TRAINING}")
+    tokenizer = Tokenizer.load(zero / "tokenizer")
+    rows = open_rows(zero, TRAINING, SEED)
     torch.manual_seed(SEED)
     model = MiniMindForCausalLM(get_preset("nano"))
     config = replace(PRETRAIN, seed=SEED)
