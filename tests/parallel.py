@@ -2,8 +2,10 @@
 
 import math
 import os
+import random
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +75,22 @@ BAD = {
 }
 
 
-def run(directory, kill=None, term=None, bad=None, shape=SHAPE, **changes):
+def run(
+    directory,
+    kill=None,
+    term=None,
+    bad=None,
+    shape=SHAPE,
+    at_call=lambda calls: None,
+    **changes,
+):
     """A run of tests/test_loop.py; process 1 is killed, stopped or errs at a call."""
     rows = PackedRows(TokenFile(directory.parent / "tokens", tokenizer()), 48)
     calls = []
 
     def loss_fn(model, batch):
         calls.append(1)
+        at_call(len(calls))
         loss, numbers = next_token_loss(model, batch)
         if distributed.rank() == 1 and len(calls) in (kill, term):
             os.kill(os.getpid(), signal.SIGKILL if kill else signal.SIGTERM)
@@ -92,6 +103,19 @@ def run(directory, kill=None, term=None, bad=None, shape=SHAPE, **changes):
     train(model, tokenizer(), rows, loss_fn, config, directory, rows)
 
 
+def run_and_die(directory, call, rank):
+    """The run, saving at every step; one process dies soon after a call of the loss."""
+    timer = threading.Timer(
+        random.Random(call).uniform(0, 0.1), os.kill, (os.getpid(), signal.SIGKILL)
+    )
+
+    def start(calls):
+        if distributed.rank() == rank and calls == call:
+            timer.start()
+
+    run(directory, at_call=start, save_every=1)
+
+
 def run_all_with_bad_steps(directory):
     """The same run without and with DeepSpeed, in one pair of processes."""
     with distributed.process_group(torch.device("cpu")):
@@ -101,9 +125,12 @@ def run_all_with_bad_steps(directory):
 
 if __name__ == "__main__":
     what, directory, *call = sys.argv[1:]
-    directory, call = Path(directory), int(call[0]) if call else None
+    directory, rank = Path(directory), int(call[1]) if call[1:] else None
+    call = int(call[0]) if call else None
     if what == "check":
         check(directory)
+    elif what == "die":
+        run_and_die(directory, call, rank)
     elif what == "bad":
         run_all_with_bad_steps(directory)
     elif what == "moe-zero3":

@@ -104,6 +104,22 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(straight):
     assert_equal(directory, whole)
 
 
+def test_killed_anywhere_either_process(straight):
+    """Also while it saves: five times, soon after some call of the loss."""
+    whole, _ = straight
+    directory, steps = whole.parent / "killed often", []
+    for call, rank in ((2, 0), (5, 1), (4, 0), (3, 1), (6, 0)):
+        status, printed = launch("die", directory, call, rank)
+        if status == 0:
+            break  # it was faster
+        lines = read_log(directory)
+        steps.append(lines[-1]["step"] if lines else 0)
+    assert len(steps) >= 3 and steps == sorted(steps), steps
+    status, printed = launch("run", directory)
+    assert status == 0, printed
+    assert_equal(directory, whole)
+
+
 def test_a_signal_to_one_stops_all_at_the_same_step(straight):
     """And one process goes on from there, by the rows seen."""
     whole, _ = straight
