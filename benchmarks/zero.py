@@ -62,6 +62,7 @@ def measure(seed: int) -> dict[str, Any]:
         "facts": scores["facts"],
         "stops": scores["stops"],
         "stories": scores["stories"],
+        "later_stories": scores["later_stories"],
     }
 
 
@@ -85,7 +86,8 @@ def main() -> None:
             f"English {run['facts']['en']['all']['share']:.3f}, "
             f"Chinese {run['facts']['zh']['all']['share']:.3f}, "
             f"stops {run['stops']['share']:.3f}, "
-            f"stories {run['stories']['share']:.3f}, "
+            f"stories {run['stories']['share']:.3f} "
+            f"(later in a chat {run['later_stories']['share']:.3f}), "
             f"{run['bits_per_byte']:.3f} bits per byte"
         )
 

@@ -243,11 +243,38 @@ def test_the_world_reports_stops_length_and_repetition(monkeypatch):
     monkeypatch.setattr(world, "answer", lambda *args, **options: [loop, good])
     asked = {"question": "?", "answer": "no", "lang": "en", "kind": "sum"}
     questions = [{**asked, "entity_heldout": False}] * 2
-    scores = world.score_world(None, None, questions, [{"prompt": "!"}] * 2)
+    prompts = [{"prompt": "!", "lang": "en"}] * 2
+    scores = world.score_world(None, None, questions, prompts)
     assert scores["stops"]["share"] == 0.5
     assert scores["length"] == 7
     assert scores["repetition"] == (1 - 1 / 5) / 2
     assert "written before" in world.table(scores)
+
+
+def test_stories_are_also_asked_for_in_a_chat_that_has_begun(monkeypatch):
+    from minimind.evaluate import world
+
+    chats = []
+    story = Completion("", [4, 5, 6, 7, 8, 9], "stop")
+    monkeypatch.setattr(world, "encode_prompt", lambda _, chat, __: chats.append(chat))
+    monkeypatch.setattr(world, "generate", lambda *args: [story] * len(args[2]))
+    about = {"kind": "sum", "entity_heldout": False}
+    questions = [
+        {"question": f"{lang} {n}?", "answer": f"{lang} {n}", "lang": lang, **about}
+        for lang in ("en", "zh")
+        for n in range(9)
+    ]
+    prompts = [{"prompt": f"{lang}!", "lang": lang} for lang in ("en", "zh")] * 3
+    world.score_world(None, None, questions, prompts)
+    new, later = chats[:-6], chats[-6:]
+    assert {len(chat) for chat in new} == {1} and len(new) == 18 + 6
+    for chat, prompt in zip(later, prompts, strict=True):
+        assert [m["role"] for m in chat] == ["user", "assistant"] * 2 + ["user"]
+        said = [m["content"] for m in chat]
+        assert said[0] == said[1] + "?" and said[2] == said[3] + "?" != said[0]
+        assert said[4] == prompt["prompt"]
+        assert all(text.startswith(prompt["lang"]) for text in said)
+    assert len({chat[0]["content"] for chat in later}) > 2
 
 
 # --- the loop

@@ -101,7 +101,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "f901f15dcc9191e3"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "f053df1701cbacda"
 
 
 def test_another_seed_is_another_corpus():
@@ -127,7 +127,7 @@ def test_files_and_formats(tmp_path):
     trained = {row["text"] for row in rows["pretrain.jsonl"]}
     assert not trained & {row["text"] for row in rows["pretrain_heldout.jsonl"]}
     for row in rows["pretrain.jsonl"] + rows["pretrain_heldout.jsonl"]:
-        assert list(row) == ["text"] and 10 <= len(row["text"]) <= 600
+        assert list(row) == ["text"] and 6 <= len(row["text"]) <= 600
     for row in rows["sft.jsonl"]:
         roles = [turn["role"] for turn in row["conversations"]]
         assert roles == ["user", "assistant"] * (len(roles) // 2) and 2 <= len(roles)
@@ -431,7 +431,8 @@ def mutants(lang, n):
 ALWAYS_FOUND = (
     "drop at", "drop at2", "drop has", "drop lie", "drop go", "drop want", "drop wish",
     "drop give", "drop give_back", "drop find", "drop take", "drop buy", "drop thank",
-    "drop lose", "drop hungry", "drop share", "drop game", "drop count", "drop hide",
+    "drop meet", "drop gone", "drop hungry", "drop share", "drop game", "drop count",
+    "drop hide",
     "drop spot", "drop stuck", "drop fetch", "drop broken",
     "drop fix", "drop birthday", "colour again",
     "reverse want ask", "reverse ask give", "reverse give thank", "reverse go give",
@@ -491,7 +492,7 @@ def test_shuffled_stories_complain_and_never_crash(lang):
         ("Tom was in the park. Tom had an red ball.", "not a sentence"),
         ("小明在公园里。小明有一本红色的球。", "not a sentence"),
         ("Tom was in the park. Tom had a red ball. Tom gave the ball to Lily.", "who"),
-        ("Tom was in the park. Tom lost the kite.", "which kite"),
+        ("Tom was in the park. The kite was gone.", "which kite"),
         ("Tom was in the park. Tom went to the park.", "already"),
         ("Tom was in the park. Tom was happy.", "no reason"),
         ("Tom was in the park. Tom bought a red ball.", "not in the shop"),

@@ -111,7 +111,7 @@ def train(
     tokenizer.save(out)
     print(
         f"{out}: {tokenizer.vocab_size} ids, {sum(map(len, sample)) / ids:.2f} "
-        f"characters a token{peak_memory()}, {time.perf_counter() - began:.1f} s"
+        f"characters a token{peak_memory()}; {time.perf_counter() - began:.1f} s"
     )
 
 

@@ -48,9 +48,11 @@ def world(
     """
     network, tokenizer = load_model(model)
     network.to(pick_device(device))
-    questions = list(read_jsonl(data / "questions.jsonl", needs("question", "answer")))
-    prompts = list(read_jsonl(data / "story_prompts.jsonl", needs("prompt")))
-    total = len(questions) + len(prompts)
+    questions = list(
+        read_jsonl(data / "questions.jsonl", needs("question", "answer", "lang"))
+    )
+    prompts = list(read_jsonl(data / "story_prompts.jsonl", needs("prompt", "lang")))
+    total = len(questions) + 2 * len(prompts)
     with tqdm(total=total, desc="evaluating", unit="reply") as bar:
         scores = score_world(network, tokenizer, questions, prompts, seed, bar.update)
     print(table(scores))

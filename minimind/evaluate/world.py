@@ -7,6 +7,7 @@ nothing impossible. Used by `minimind evaluate world` and `minimind zero`.
 
 import math
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 from minimind.evaluate.repetition import repetition
@@ -21,6 +22,7 @@ Say = Callable[[int], None]
 
 LONGEST = 160  # tokens of a reply; the world's longest stories have about 110
 STORY_TEMPERATURE = 0.3  # of the sampled stories
+EARLIER = 2  # questions answered in a chat before a story is asked for
 
 
 def answer(
@@ -31,22 +33,40 @@ def answer(
     batch_size: int = 64,
     progress: Say = lambda answered: None,
     enable_thinking: bool = True,
+    earlier: Sequence[list[dict[str, str]]] | None = None,
 ) -> list[Completion]:
-    """The model's replies to questions asked one by one, each in a new chat.
+    """The model's replies to questions asked one by one, each in a chat of its own.
 
     enable_thinking: as in `encode_prompt`, for models that reason.
+    earlier: the messages that each chat begins with; None: every chat is new.
     """
+    chats = [
+        [*before, {"role": "user", "content": question}]
+        for before, question in zip(
+            earlier or [[]] * len(questions), questions, strict=True
+        )
+    ]
     replies: list[Completion] = []
-    for start in range(0, len(questions), batch_size):
+    for start in range(0, len(chats), batch_size):
         prompts = [
-            encode_prompt(
-                tokenizer, [{"role": "user", "content": question}], enable_thinking
-            )
-            for question in questions[start : start + batch_size]
+            encode_prompt(tokenizer, chat, enable_thinking)
+            for chat in chats[start : start + batch_size]
         ]
         replies += generate(model, tokenizer, prompts, sampling)
         progress(len(prompts))
     return replies
+
+
+def asked_before(
+    rng: Random, questions: Sequence[dict[str, Any]], lang: str
+) -> list[dict[str, str]]:
+    """The beginning of a chat: questions in one language and their right answers."""
+    known = [question for question in questions if question["lang"] == lang]
+    return [
+        {"role": role, "content": question[field]}
+        for question in rng.sample(known, min(EARLIER, len(known)))
+        for role, field in (("user", "question"), ("assistant", "answer"))
+    ]
 
 
 def share(hits: Sequence[bool]) -> dict[str, float]:
@@ -69,7 +89,8 @@ def score_world(
     facts: share of replies equal to the answer, by language, apart for what
     training asks about in other words and never asks about, and by kind.
     stops: share of replies that ended by themselves. stories: share of
-    sampled stories that the world's rule finds consistent. Of these stories too:
+    sampled stories that the world's rule finds consistent; later_stories: the same
+    where each is asked for after questions and their answers. Of the stories too:
     length, the mean in tokens; repetition, the mean share of four-token runs that
     the story had written before.
     """
@@ -80,12 +101,20 @@ def score_world(
         Sampling(temperature=0.0, max_new_tokens=LONGEST),
         progress=progress,
     )
-    stories = answer(
-        model,
-        tokenizer,
-        [p["prompt"] for p in story_prompts],
-        Sampling(STORY_TEMPERATURE, seed=seed, max_new_tokens=LONGEST),
-        progress=progress,
+    rng = Random(f"earlier {seed}")
+    stories, later = (
+        answer(
+            model,
+            tokenizer,
+            [p["prompt"] for p in story_prompts],
+            Sampling(STORY_TEMPERATURE, seed=seed, max_new_tokens=LONGEST),
+            progress=progress,
+            earlier=earlier,
+        )
+        for earlier in (
+            None,
+            [asked_before(rng, questions, p["lang"]) for p in story_prompts],
+        )
     )
     right = [
         reply.text == question["answer"]
@@ -115,8 +144,9 @@ def score_world(
             }
             for lang in ("en", "zh")
         },
-        "stops": share([r.finish_reason == "stop" for r in replies + stories]),
+        "stops": share([r.finish_reason == "stop" for r in replies + stories + later]),
         "stories": share([not check_story(story.text) for story in stories]),
+        "later_stories": share([not check_story(story.text) for story in later]),
         "length": sum(len(story.ids) for story in stories) / len(stories),
         "repetition": sum(repetition(story.ids) for story in stories) / len(stories),
         "wrong": [
@@ -142,6 +172,7 @@ def table(scores: dict[str, Any]) -> str:
             lines.append(line(f"{name}, {kind}", score))
     lines.append(line("replies that end by themselves", scores["stops"]))
     lines.append(line("stories without a contradiction", scores["stories"]))
+    lines.append(line("  told after two questions", scores["later_stories"]))
     lines.append(f"  {'of a story, written before':32} {scores['repetition']:6.1%}")
     lines.append(f"  {'tokens of a story':32} {scores['length']:6.1f}")
     return "\n".join(lines)

@@ -4,7 +4,8 @@ Each plot is a function that lets things happen in an order that makes sense: wh
 gives has, who meets is there, who loses is sad until it is found. Whether that
 worked out is for `story_check` to say, which reads only the text. Sentences that
 begin alike go on alike in all plots (who wants a thing asks for it; food comes after
-hunger), which is what a model of this size can follow.
+hunger; what befalls a thing is told of the thing), which is what a model of this size
+can follow.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from minimind.text.world.teller import Teller
 
 
 def lost_and_found(tell: Teller) -> None:
-    """The hero loses a thing and goes back for it."""
+    """A thing of the hero is gone; the hero looks elsewhere, then finds it."""
     a, t = tell.a, tell.thing
     tell("at", a, p=tell.p)
     tell("has", a, t=t)
-    tell("lose", a, t=t)
+    tell("gone", t=t)
     tell("go", a, p=tell.q)
     tell("look", a, t=t)
     tell("absent", t=t, p=tell.q)
@@ -30,11 +31,11 @@ def lost_and_found(tell: Teller) -> None:
 
 
 def friend_finds(tell: Teller) -> None:
-    """The hero loses a thing, the friend finds it and gives it back."""
+    """A thing is gone; the friend finds it and gives it back."""
     a, b, t = tell.a, tell.b, tell.thing
     tell.together()
     tell("has", a, t=t)
-    tell("lose", a, t=t)
+    tell("gone", t=t)
     tell.sad(a)
     tell("plea", a, b)
     tell("find", b, t=t)
@@ -105,8 +106,7 @@ def hungry_pet(tell: Teller) -> None:
     a, pet, food = tell.a, tell.pet, tell.food
     tell("at", pet, p=tell.p)
     tell("hungry", pet)
-    tell("at", a, p=tell.p)
-    tell("see", a, pet)
+    tell("meet", a, pet)
     tell("has", a, t=food)
     tell("give", a, pet, t=food)
     tell("eat", pet, t=food)

@@ -12,7 +12,8 @@ from minimind.text.world.story_text import Event, language_of, parse, pets, spli
 
 RULES = {**story_people.RULES, **story_things.RULES}
 INTRODUCES = ("has", "lie", "wish", "buy")  # sentences that may name a new thing
-ARRIVES = ("friends", "at", "at2", "birthday")  # sentences that may name a new child
+# Sentences that may name a new child.
+ARRIVES = ("friends", "at", "at2", "birthday", "meet")
 FEWEST_SENTENCES = 5
 MOST_SENTENCES = 12
 

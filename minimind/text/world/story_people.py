@@ -30,8 +30,10 @@ def _go(s: Scene, e: Event) -> None:
         s.place[name] = e.p
 
 
-def _see(s: Scene, e: Event) -> None:
-    s.together(e.n, e.m)
+def _meet(s: Scene, e: Event) -> None:
+    s.need(e.m in s.place, f"who is {e.m}?")  # only {n} may be new
+    s.need(e.n not in s.place, f"{e.n} is already in the {s.place.get(e.n)}")
+    s.place[e.n] = s.place.get(e.m, "")
 
 
 def _birthday(s: Scene, e: Event) -> None:
@@ -82,7 +84,7 @@ def _spot(s: Scene, e: Event) -> None:
 
 RULES = {
     "friends": _friends,
-    "at": _at, "at2": _at, "go": _go, "go2": _go, "see": _see, "birthday": _birthday,
+    "at": _at, "at2": _at, "go": _go, "go2": _go, "meet": _meet, "birthday": _birthday,
     "sad": _sad, "happy": _happy, "happy2": _happy, "hungry": _hungry, "game": _game,
     "count": _count, "hide": _hide, "spot": _spot,
 }  # fmt: skip

@@ -149,4 +149,6 @@ def parse(sentence: str, lang: str) -> Event | None:
 
 def _articles(lang: str, slots: dict[str, str | None]) -> tuple[str, ...]:
     measure = nouns(lang)[str(slots["t"])]
-    return ("a",) if lang == "en" and slots["colour"] else (measure,)
+    if lang == "zh":
+        return (measure, "个")  # which counts anything, if less well
+    return ("a",) if slots["colour"] else (measure,)

@@ -73,14 +73,6 @@ def _play(s: Scene, e: Event) -> None:
     s.pleased(e.n, e.m)
 
 
-def _lose(s: Scene, e: Event) -> None:
-    s.holds(e.n, e.t)
-    item = s.items[e.t]
-    item.holder, item.place, item.state = "", s.place.get(e.n, ""), "lost"
-    item.owner = e.n
-    s.woe.append(e.n)
-
-
 def _look(s: Scene, e: Event) -> None:
     s.need(s.items[e.t].state == "lost", f"{e.t} is not lost")
     s.need(not s.items[e.t].holder, f"{e.t} was found")
@@ -140,8 +132,8 @@ def _trouble(s: Scene, e: Event) -> None:
     s.need(bool(item.holder) and not item.state, f"nobody has {e.t}")
     item.owner = item.holder
     s.woe.append(item.holder)
-    item.state = {"stuck": "stuck", "broken": "broken"}[e.kind]
-    if e.kind == "stuck":
+    item.state = {"gone": "lost", "stuck": "stuck", "broken": "broken"}[e.kind]
+    if e.kind != "broken":
         item.place, item.holder = s.place.get(item.holder, ""), ""
 
 
@@ -182,8 +174,8 @@ def _foods() -> tuple[str, ...]:
 RULES = {
     "has": _has, "lie": _lie, "want": _want, "wish": _wish,
     "ask": _ask, "yes": _yes, "give": _give, "give_back": _give, "thank": _thank,
-    "play2": _play, "lose": _lose, "look": _look, "absent": _absent,
-    "find": _find, "take": _find, "buy": _buy, "now": _now, "eat": _eat,
-    "eat2": _eat, "share": _share, "stuck": _trouble, "broken": _trouble,
+    "play2": _play, "gone": _trouble, "stuck": _trouble, "broken": _trouble,
+    "look": _look, "absent": _absent, "find": _find, "take": _find,
+    "buy": _buy, "now": _now, "eat": _eat, "eat2": _eat, "share": _share,
     "plea": _plea, "fetch": _fetch, "fix": _fix,
 }  # fmt: skip
