@@ -101,7 +101,7 @@ def test_known_bytes():
     """The corpus of a seed is part of the interface: a change here is meant."""
     rows = [*pretrain_rows(0, 300), *sft_rows(0, 300)]
     text = json.dumps(rows, ensure_ascii=False)
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "f053df1701cbacda"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "12d9fe443b78d190"
 
 
 def test_another_seed_is_another_corpus():
@@ -437,7 +437,7 @@ ALWAYS_FOUND = (
     "drop fix", "drop birthday", "colour again",
     "reverse want ask", "reverse ask give", "reverse give thank", "reverse go give",
     "reverse count hide", "reverse plea fix", "reverse stuck sad",
-    "reverse has share", "reverse share thank", "reverse has want",
+    "reverse hungry share", "reverse share thank", "reverse has want",
 )  # fmt: skip
 
 

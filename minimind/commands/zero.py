@@ -20,9 +20,9 @@ SIZE = 96_000  # pretraining rows of the little world, about 5.3M tokens
 VOCAB_SIZE = 1536
 SEQ_LEN = 256
 PRETRAIN = TrainConfig(
-    steps=2300, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
+    steps=2350, batch_size=8, learning_rate=6e-3, save_every=200, eval_every=10_000
 )
-SFT = TrainConfig(steps=950, batch_size=8, learning_rate=1.5e-3, save_every=100)
+SFT = TrainConfig(steps=975, batch_size=8, learning_rate=1.5e-3, save_every=100)
 SHARES = (3.0, 1.0)  # of chats and of plain text in SFT's rows
 
 # What a stage makes, whether that is complete, and how to make it.

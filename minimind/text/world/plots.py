@@ -3,9 +3,9 @@
 Each plot is a function that lets things happen in an order that makes sense: who
 gives has, who meets is there, who loses is sad until it is found. Whether that
 worked out is for `story_check` to say, which reads only the text. Sentences that
-begin alike go on alike in all plots (who wants a thing asks for it; food comes after
-hunger; what befalls a thing is told of the thing), which is what a model of this size
-can follow.
+begin alike go on alike in all plots (who has something is named first; who wants a
+thing asks for it; what befalls a thing is told of the thing), which is what a model of
+this size can follow.
 """
 
 from collections.abc import Callable
@@ -114,11 +114,11 @@ def hungry_pet(tell: Teller) -> None:
 
 
 def sharing(tell: Teller) -> None:
-    """One child is hungry, the other shares."""
+    """The hero has food, the friend is hungry; they share it."""
     a, b, food = tell.a, tell.b, tell.food
     tell.together()
-    tell("hungry", b)
     tell("has", a, t=food)
+    tell("hungry", b)
     tell("share", a, b, t=food)
     tell("thank", b, a)
     tell("eat2", a, b, t=food)
