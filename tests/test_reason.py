@@ -287,6 +287,26 @@ def test_command(tokenizer, data, tmp_path, capsys):
     assert "tag_weight 5.0 -> 1.0" in capsys.readouterr().err
 
 
+def test_it_begins_and_stops_where_half_is_right(
+    tokenizer, data, tmp_path, monkeypatch
+):
+    from minimind.commands import reason
+
+    shape = {"vocab_size": tokenizer.vocab_size, "max_position_embeddings": 256}
+    model = MiniMindForCausalLM(replace(SHAPE, **shape))
+    save_model(model, tokenizer, tmp_path / "base", {})
+    shares = iter([0.0, 0.45, 0.5, 0.9])
+    monkeypatch.setattr(reason, "sums_of_the_world", lambda *_: data)
+    monkeypatch.setattr(reason, "score_reasoning", lambda *_: {"right": next(shares)})
+    reason.begin(tmp_path / "base", tmp_path / "begun")
+    record = json.loads((tmp_path / "begun" / "minimind.json").read_text())
+    assert record["step"] == 3 * reason.LOOK_EVERY
+    begun, saved = load_model(tmp_path / "begun")
+    assert saved.chat_template == with_thinking(tokenizer).chat_template
+    moved = begun.model.embed_tokens.weight - model.model.embed_tokens.weight
+    assert moved.abs().max() > 0.01
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs another store")
 def test_two_processes_learn_what_one_does(tokenizer, data, tmp_path):
     """Weighted by the tags of both; and the form is looked at once."""

@@ -2,7 +2,7 @@
 
     python benchmarks/claims/grpo.py
 
-Each base learns to reason (chapter 13; kept in out/claims/reason-SEED) and then from
+Each base learns to reason (chapter 13; kept in out/claims/begun-SEED) and then from
 rewards. Before and after, the model is examined on sums that no training question
 is: drawn with several seeds, and greedily. About three minutes a base on one idle
 thread, the reasoning model not counted.
@@ -17,8 +17,7 @@ from typing import Any
 
 from claim import chosen_seeds, fact_questions, facts_right, save, zero_directory
 
-from minimind.commands import reason
-from minimind.commands.zero import finished
+from minimind.commands.reason import begin
 from minimind.evaluate.reason import score_reasoning
 from minimind.model.sampling import Sampling
 from minimind.model.transformer import MiniMindForCausalLM
@@ -50,10 +49,10 @@ LOGGED = ("reward", "well_formed", "kl", "reply_tokens")
 
 
 def reasoner(base: Path, seed: int) -> tuple[MiniMindForCausalLM, Tokenizer]:
-    """The reasoning model of chapter 13 on top of a base, trained if need be."""
-    place = base.with_name(f"reason-{seed}")
-    if not finished(place):
-        reason.build(base / "sft", place, seed)
+    """A model that has begun to reason, on top of a base, trained if need be."""
+    place = base.with_name(f"begun-{seed}")
+    if not (place / "config.json").is_file():
+        begin(base / "sft", place, seed)
     return load_model(place)
 
 

@@ -42,7 +42,8 @@ PLANS = [
     ("direct", False, 10.0),
     ("thinking, weight 1", True, 1.0),
 ]
-LOOKS = [20, 40, 60, 80, 120, 160, 200, 240, 300, 370]  # steps after which a few are asked
+# Steps after which a few are asked.
+LOOKS = [20, 40, 60, 80, 120, 160, 200, 240, 300, 370]
 LOGGED = 10  # steps between two losses that are written down
 FEW, MANY = 48, 200  # questions asked on the way, and in the end
 DRAWN = Sampling(temperature=1.0, seed=0, max_new_tokens=96)

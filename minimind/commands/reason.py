@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from tqdm import tqdm
 
 from minimind.commands.train import Config, open_rows, run
-from minimind.evaluate.reason import prompts_of, well_formed_rate
+from minimind.evaluate.reason import (
+    prompts_of,
+    score_reasoning,
+    well_formed_rate,
+)
+from minimind.model.sampling import Sampling
 from minimind.text import tokens
 from minimind.text.tokens import TokenFile
-from minimind.text.world.reasoning import reason_rows
+from minimind.text.world.reasoning import reason_exam, reason_rows
 from minimind.text.world.write import TUNING
-from minimind.train.checkpoint import load_model
+from minimind.train.checkpoint import load_model, save_model
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import is_main, say
 from minimind.train.reason import (
@@ -24,11 +30,14 @@ from minimind.train.reason import (
     tag_ids,
     with_thinking,
 )
+from minimind.train.run import Run
 
 Options = Annotated[ReasonConfig, tyro.conf.arg(name="")]
 TRIED = 64  # prompts whose replies are looked at in the end
 # The run of the chapters: on top of the chat model of `minimind zero`.
 NANO = TrainConfig(steps=450, batch_size=8, learning_rate=3e-3, warmup=20)
+LOOK_EVERY = 10  # steps of `begin`
+DRAWN = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=96)
 
 
 def reason(
@@ -83,11 +92,10 @@ def reason(
     return status
 
 
-def build(base: Path, out: Path, seed: int = 0) -> int:
-    """The nano model that reasons, made on top of a chat model; the exit status.
+def sums_of_the_world(base: Path, out: Path, seed: int) -> Path:
+    """Token files in `out` of the little world's rows with thoughts, made if need be.
 
-    base: directory of the chat model. out gets the rows, their token files and the
-    run; what is there already is not made again.
+    base: directory of the model whose tokenizer they are for.
     """
     source, prepared = out / "reason.jsonl", out / "tokens"
     if not prepared.is_dir():
@@ -97,4 +105,42 @@ def build(base: Path, out: Path, seed: int = 0) -> int:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         _, tokenizer = load_model(base)
         tokens.prepare([source], prepared, tokenizer, "sft", 256)
+    return prepared
+
+
+def build(base: Path, out: Path, seed: int = 0) -> int:
+    """The nano model that reasons, made on top of a chat model; the exit status.
+
+    base: directory of the chat model. out gets the rows, their token files and the
+    run; what is there already is not made again.
+    """
+    prepared = sums_of_the_world(base, out, seed)
     return reason((prepared,), base, out, config=replace(NANO, seed=seed))
+
+
+def begin(base: Path, out: Path, seed: int = 0) -> None:
+    """A nano model that has begun to reason, and is right about half of the time.
+
+    Trained as by `build`, but at one rate, with all tokens weighing the same, until
+    half of its draws for held-out sums are right: what chapter 18 starts from.
+
+    base: directory of the chat model. out gets the rows, their token files and the
+    model.
+    """
+    prepared = sums_of_the_world(base, out, seed)
+    model, tokenizer = load_model(base)
+    stage = {"tags": tag_ids(tokenizer), "tag_weight": 1.0}
+    tokenizer = with_thinking(tokenizer)
+    rows = open_rows((prepared,), None, tokenizer, 256, "sft", seed)
+    config = replace(NANO, steps=1000, schedule="constant", seed=seed)
+    loss_fn, count = partial(reason_loss, **stage), partial(count_weights, **stage)
+    course = Run(model, tokenizer, rows, loss_fn, config, out, count=count)
+    exam, right = list(reason_exam(seed + 1, 64)), 0.0
+    with tqdm(total=0.5, desc=out.name, bar_format="{desc}: right {n:.2f}") as bar:
+        while right < 0.5 and course.step < config.steps:
+            for _ in range(LOOK_EVERY):
+                course.take_step()
+            right = score_reasoning(model.eval(), tokenizer, exam, DRAWN)["right"]
+            model.train()
+            bar.update(right - bar.n)
+    save_model(model, tokenizer, out, {"stage": "reason", "step": course.step})
