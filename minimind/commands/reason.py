@@ -136,11 +136,12 @@ def begin(base: Path, out: Path, seed: int = 0) -> None:
     loss_fn, count = partial(reason_loss, **stage), partial(count_weights, **stage)
     course = Run(model, tokenizer, rows, loss_fn, config, out, count=count)
     exam, right = list(reason_exam(seed + 1, 64)), 0.0
-    with tqdm(total=0.5, desc=out.name, bar_format="{desc}: right {n:.2f}") as bar:
+    with tqdm(total=config.steps, desc=out.name, unit="step") as bar:
         while right < 0.5 and course.step < config.steps:
             for _ in range(LOOK_EVERY):
                 course.take_step()
             right = score_reasoning(model.eval(), tokenizer, exam, DRAWN)["right"]
             model.train()
-            bar.update(right - bar.n)
+            bar.set_postfix_str(f"right {right:.2f}", refresh=False)
+            bar.update(LOOK_EVERY)
     save_model(model, tokenizer, out, {"stage": "reason", "step": course.step})
