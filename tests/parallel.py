@@ -103,17 +103,20 @@ def run(
     train(model, tokenizer(), rows, loss_fn, config, directory, rows)
 
 
+LONG = {"steps": 60, "save_every": 1}
+
+
 def run_and_die(directory, call, rank):
-    """The run, saving at every step; one process dies soon after a call of the loss."""
+    """The long run; one process dies soon after a call of the loss."""
     timer = threading.Timer(
-        random.Random(call).uniform(0, 0.1), os.kill, (os.getpid(), signal.SIGKILL)
+        random.Random(call).uniform(0, 0.01), os.kill, (os.getpid(), signal.SIGKILL)
     )
 
     def start(calls):
         if distributed.rank() == rank and calls == call:
             timer.start()
 
-    run(directory, at_call=start, save_every=1)
+    run(directory, at_call=start, **LONG)
 
 
 def run_all_with_bad_steps(directory):
@@ -129,6 +132,8 @@ if __name__ == "__main__":
     call = int(call[0]) if call else None
     if what == "check":
         check(directory)
+    elif what == "long":
+        run(directory, **LONG)
     elif what == "die":
         run_and_die(directory, call, rank)
     elif what == "bad":
