@@ -37,7 +37,7 @@ TRIED = 64  # prompts whose replies are looked at in the end
 # The run of the chapters: on top of the chat model of `minimind zero`.
 NANO = TrainConfig(steps=450, batch_size=8, learning_rate=3e-3, warmup=20)
 LOOK_EVERY = 10  # steps of `begin`
-DRAWN = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=96)
+DRAWN = Sampling(temperature=1.0, top_p=1.0, seed=0, max_new_tokens=96)
 
 
 def reason(
