@@ -116,8 +116,12 @@ def causal_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     nothing at all gives NaN. Computed in fp32. The shift by one happens here
     and nowhere else.
     """
-    predicted = logits[:, :-1].flatten(0, 1).float()
-    return F.cross_entropy(predicted, labels[:, 1:].flatten(), ignore_index=-100)
+    # The labels move, not the logits: those would have to be copied. What
+    # follows the last token is not asked.
+    answers = F.pad(labels[:, 1:], (0, 1), value=-100)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), answers.flatten(), ignore_index=-100
+    )
 
 
 class ModelOutput(NamedTuple):
