@@ -52,6 +52,20 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a json file holds.
+
+    Raises UserError where it is damaged: cut off, not UTF-8, or no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); put a whole copy back") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not an object of fields and values")
+    return value
+
+
 def sha256_of(*paths: Path) -> str:
     """The sha256 of the files' bytes, one file after the other, as hex digits."""
     digest = hashlib.sha256()

@@ -154,6 +154,16 @@ def test_a_file_that_was_cut(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "minimind.json"])
+@pytest.mark.parametrize("damaged", ['{"a": 1', "[1]", b"\xff"])
+def test_a_json_file_that_was_cut(tmp_path, name, damaged):
+    save_model(new_model(), tokenizer(), tmp_path, {})
+    data = damaged if isinstance(damaged, bytes) else damaged.encode()
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{name}: not (JSON|an object)"):
+        load_model(tmp_path)
+
+
 # The state of a run.
 
 

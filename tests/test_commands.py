@@ -195,6 +195,43 @@ def test_rows_longer_than_the_model(made, tmp_path, capsys):
     assert "--seq-len" in line
 
 
+@pytest.mark.parametrize("length", ["0", "1"])
+def test_rows_in_which_nothing_is_predicted(made, tmp_path, length, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
+    line = error_of([*argv, "--seq-len", length], capsys)
+    assert f"--seq-len {length}: give 2 or more" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", ["tok", "base", "."])
+def test_prepared_data_does_not_replace_something_else(made, out, capsys):
+    before = {p: p.stat().st_mtime_ns for p in made.rglob("*") if p.is_file()}
+    argv = ["data", "prepare", "--data", str(made / "text.jsonl")]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(made / out)]
+    line = error_of(argv, capsys)
+    assert "holds something else" in line and "new directory" in line
+    after = {p: p.stat().st_mtime_ns for p in made.rglob("*") if p.is_file()}
+    assert after == before
+    assert main([*argv[:-1], str(made / "pre")]) == 0  # prepared data it may replace
+
+
+def test_a_run_does_not_overwrite_the_model_it_starts_from(made, capsys):
+    weights = (made / "base" / "model.safetensors").read_bytes()
+    argv = ["train", "sft", "--data", str(made / "sft"), *TINY]
+    argv += ["--model", str(made / "base")]
+    same = made / "sft" / ".." / "base"  # by another name
+    line = error_of([*argv, "--out", str(same)], capsys)
+    assert "would overwrite" in line and "name another place" in line
+    assert (made / "base" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_seed_below_zero(made, tmp_path, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok"), "--out", str(tmp_path / "run")]
+    assert "--seed -1: give 0 or more" in error_of([*argv, "--seed", "-1"], capsys)
+
+
 def test_prompt_longer_than_the_model(made, capsys):
     prompt = "The cat sleeps. " * 200
     line = error_of(["generate", str(made / "base"), "--prompt", prompt], capsys)
@@ -374,5 +411,8 @@ def test_tokenizer_reads_no_more_than_it_is_told(made, tmp_path, capsys):
 
 def test_evaluate_text(made, capsys):
     argv = ["evaluate", "text", str(made / "base"), "--seq-len", "64"]
-    assert main([*argv, "--data", str(made / "text.jsonl")]) == 0
+    argv += ["--data", str(made / "text.jsonl")]
+    assert main(argv) == 0
     assert "bits per byte" in capsys.readouterr().out
+    line = error_of([*argv, "--seq-len", "600"], capsys)
+    assert "rows of 600 tokens, but the model's limit is 512" in line

@@ -74,6 +74,10 @@ def test_what_does_not_go_together(folder, tmp_path):
         ({"zero_optimization": {"stage": 0}}, "stage has to be 1, 2 or 3"),
         ({}, "stage has to be 1, 2 or 3"),
         ({"zero_optimization": {"stage": 1}, "fp16": {}}, "'fp16'; give --dtype"),
+        (
+            {"zero_optimization": {"stage": 1}, "gradient_clipping": 9},
+            "'gradient_clipping'; give --grad-clip",
+        ),
     ):
         own.write_text(json.dumps(given))
         with pytest.raises(UserError, match=said):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from minimind.errors import UserError
 from minimind.train.checkpoint import load_model, load_state
 from minimind.train.log import read_log
+from minimind.train.precision import pick_device
 from tests.test_loop import TIMES, numbers_of
 from tests.training_kit import CONFIG, same_weights, token_file
 
@@ -131,3 +133,17 @@ def test_a_signal_to_one_stops_all_at_the_same_step(straight):
     status, printed = launch("run", directory, processes=1)
     assert status == 0, printed
     assert_nearly(directory, whole)
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    """The commands move models before the processes are connected."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert pick_device("cuda") == pick_device() == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device("cuda") == pick_device() == torch.device("cuda", 1)
+    assert pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="only 2 GPUs; .*--nproc_per_node 2"):
+        pick_device()

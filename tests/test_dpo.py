@@ -344,7 +344,11 @@ def test_command(tmp_path, capsys):
     assert (out / "model.safetensors").is_file()
     settings = json.loads((out / "minimind.json").read_text())["settings"]
     assert settings["beta"] == 0.5
+    # Of a row of the model's limit an answer has half.
+    assert json.loads((out / "minimind.json").read_text())["seq_len"] == 128
     assert main(command) == 0  # finished: nothing more to do
     command[-1] = "0.1"
     assert main(command) == 2
     assert "beta 0.5 -> 0.1" in capsys.readouterr().err
+    assert main([*command, "--loss-chunk", "64"]) == 2
+    assert "--loss-chunk: not for this stage" in capsys.readouterr().err

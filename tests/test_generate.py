@@ -515,7 +515,7 @@ class Cut:
     """Stands in for a tokenizer whose ids, from 3 on, are given byte strings."""
 
     def __init__(self, pieces):
-        self.pieces = pieces
+        self.pieces, self.vocab_size = pieces, 3 + len(pieces)
 
     def token_bytes(self, token_id):
         return self.pieces[token_id - 3]
@@ -531,6 +531,13 @@ def test_no_cut_of_the_bytes_shows_half_a_character(text):
         shown = [reply.add(3 + i) for i in range(len(pieces))]
         assert "".join(shown) == text == reply.text and reply.finish() == ""
         assert not any("\ufffd" in piece for piece in shown)
+
+
+def test_ids_beyond_the_tokenizers_say_nothing():
+    """A published model may have more ids than its tokenizer, to fill a multiple."""
+    reply = Reply(Cut([b"a", b"b"]))
+    assert [reply.add(i) for i in (3, 5, 99, 4)] == ["a", "", "", "b"]
+    assert reply.completion.ids == [3, 5, 99, 4]
 
 
 def test_nothing_of_a_half_character_follows_a_stop_string():

@@ -520,7 +520,10 @@ def test_command(command, base, tmp_path, capsys):
     assert "beta 0.04 -> 0.1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--compile", "--deepspeed zero1", "--batch-size 6"])
+@pytest.mark.parametrize(
+    "option",
+    ["--compile", "--deepspeed zero1", "--loss-chunk 64", "--batch-size 6"],
+)
 def test_what_the_command_refuses(command, tmp_path, option, capsys):
     assert main([*command, "--out", str(tmp_path / "run"), *option.split()]) == 2
     assert option.split()[0] in capsys.readouterr().err

@@ -496,6 +496,15 @@ def test_the_guard_counts_and_forgets(tmp_path):
     assert written == {"rows": list(range(10))}
 
 
+def test_one_of_several_processes_writes_the_bad_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    guard = Guard(tmp_path)
+    with pytest.raises(UserError, match="bad_rows.json"):
+        for _ in range(MAX_BAD_STEPS):
+            guard.note(False, range(2), 0.1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_count_of_bad_gradients_is_resumed(rows, tmp_path):
     run = new_run(rows, tmp_path)
     run.loss_fn = broken

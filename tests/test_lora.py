@@ -84,6 +84,17 @@ def test_targets_by_name():
         add_adapter(new_model(), "a", LoRAConfig(targets=("q_proj", "q_project")))
 
 
+def test_a_head_that_is_the_embedding_gets_none():
+    """Merged, it would change what the model reads as well as what it writes."""
+    config = LoRAConfig(targets=("q_proj", "lm_head"))
+    with pytest.raises(UserError, match="lm_head: its weight is the embedding's"):
+        add_adapter(new_model(), "a", config)
+    model = adapted(replace(SHAPE, tie_word_embeddings=False), config=config)
+    before = logits(model)
+    merge_adapter(model)
+    assert_close(logits(model), before, atol=1e-5, rtol=0)
+
+
 def test_the_formula():
     """y = W x + alpha / r * B (A x), written out with numbers of its own."""
     model = adapted(config=LoRAConfig(rank=2, alpha=6.0))

@@ -2,9 +2,11 @@
 
 import gc
 import math
+import platform
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -197,3 +199,28 @@ def test_memory_is_logged(rows, tmp_path):
     if memory.peak_memory(run.device) is None:
         pytest.skip("not known on Windows")
     assert 0.05 < run.numbers["memory_gb"] < 64
+
+
+FAULTS = """
+import resource, sys, torch
+from minimind.train.malloc import keep_freed_memory
+
+if sys.argv[1:]:
+    keep_freed_memory()
+for step in range(21):
+    blocks = [torch.ones(4_000_000) for _ in range(4)]
+    del blocks
+    if step == 4:  # the heap has its shape
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other allocators are left alone"
+)
+def test_freed_memory_is_kept_for_the_next_step():
+    run = partial(subprocess.check_output, encoding="utf-8")
+    plain = int(run([sys.executable, "-c", FAULTS]))
+    kept = int(run([sys.executable, "-c", FAULTS, "keep"]))
+    assert plain > 10_000 > 10 * kept  # pages that had to be cleared

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from minimind.cli import main
+
 # A model and a world so small that the road takes seconds.
 SMALL = """
 import sys
@@ -57,6 +59,13 @@ def test_asks_its_questions_without_a_terminal(undisturbed):
         assert f"{out}/{stage}: " in printed.replace("\\", "/")
     assert "bits per byte" in printed
     assert "held-out questions answered to the letter" in printed
+    assert (out / "scores.json").is_file()
+
+
+def test_another_seed_is_another_model(undisturbed, capsys):
+    out, _, _ = undisturbed
+    assert main(["zero", "--out", str(out), "--seed", "1"]) == 2
+    assert "was made with seed 0" in capsys.readouterr().err
     assert (out / "scores.json").is_file()
 
 

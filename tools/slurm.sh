@@ -14,6 +14,7 @@ set -euo pipefail
 # it on, and every process saves after the step that it is in.
 read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110  # seconds for that, which would be 30
 srun torchrun \
     --nnodes "$SLURM_NNODES" \
     --nproc_per_node "${SLURM_GPUS_ON_NODE:-1}" \

@@ -1,12 +1,12 @@
 """`minimind tokenizer train`, `minimind data clean` and `minimind data prepare`."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 from tqdm import tqdm
 
@@ -23,6 +23,7 @@ from minimind.text.tokenizer import (
     Tokenizer,
     train_tokenizer,
 )
+from minimind.train.memory import peak_memory
 
 Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
 Rules = Annotated[CleanConfig, tyro.conf.arg(name="")]
@@ -52,16 +53,10 @@ def plain_chat(messages: list[Message]) -> str:
     return CONTROL.sub("", compile_template(CHAT_TEMPLATE).render(messages=messages))
 
 
-def peak_memory() -> str:
-    """The most memory this process has held, where the system tells it."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return ""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (
-        f", peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GB"
-    )
+def memory_held() -> str:
+    """The most memory this process has held, in words, where the system tells it."""
+    peak = peak_memory(torch.device("cpu"))
+    return "" if peak is None else f", peak memory {peak:.2f} GB"
 
 
 def progress_bar(what: str, paths: Files) -> tqdm:
@@ -111,7 +106,7 @@ def train(
     tokenizer.save(out)
     print(
         f"{out}: {tokenizer.vocab_size} ids, {sum(map(len, sample)) / ids:.2f} "
-        f"characters a token{peak_memory()}; {time.perf_counter() - began:.1f} s"
+        f"characters a token{memory_held()}; {time.perf_counter() - began:.1f} s"
     )
 
 
@@ -204,5 +199,5 @@ def clean(
         )
     print(
         f"{out}: {report.kept:,} of {report.rows:,} rows stay"
-        f"{peak_memory()}; {time.perf_counter() - began:.1f} s"
+        f"{memory_held()}; {time.perf_counter() - began:.1f} s"
     )

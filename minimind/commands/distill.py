@@ -15,7 +15,13 @@ from tqdm import tqdm
 
 from minimind.commands.chat import Opening, OpeningOptions, SamplingOptions, open_model
 from minimind.commands.data import Files
-from minimind.commands.train import Config, fresh_model, open_rows, run
+from minimind.commands.train import (
+    Config,
+    fresh_model,
+    open_rows,
+    refuse_same_place,
+    run,
+)
 from minimind.errors import UserError
 from minimind.files import room_for, sha256_of, write_json
 from minimind.model.sampling import Sampling
@@ -66,6 +72,7 @@ def distill(
         options: what the loss is made of.
         config: options of the training loop.
     """
+    refuse_same_place(out, teacher)
     if (model is None) == (preset is None):
         raise UserError("give the student as --model or as --preset, one of them")
     guide, tokenizer = load_model(teacher)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import tyro
 
-from minimind.commands.train import Config, run
+from minimind.commands.train import Config, refuse_same_place, refuse_unheeded, run
 from minimind.files import write_atomically
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.text.pairs import PairRows, read_pairs
@@ -69,9 +69,14 @@ def dpo(
         options: what the loss is made of.
         config: options of the training loop.
     """
+    refuse_same_place(out, model)
+    refuse_unheeded(
+        config, loss_chunk="whose loss is made of the logits of whole answers"
+    )
     policy, tokenizer = load_model(model)
-    limit = policy.config.max_position_embeddings
-    rows = read_pairs(data, tokenizer, min(max_length, limit // 2), config.seed)
+    # A row holds both answers.
+    max_length = min(max_length, policy.config.max_position_embeddings // 2)
+    rows = read_pairs(data, tokenizer, max_length, config.seed)
     say(f"{len(rows)} pairs, {rows.too_long} left out as too long")
     rate = config.learning_rate or 5e-5 * 128 / policy.config.hidden_size
     config = replace(config, learning_rate=rate)
@@ -87,7 +92,7 @@ def dpo(
     info = {
         "stage": "dpo",
         "parent": str(model),
-        "seq_len": max_length,  # a row holds both answers
+        "seq_len": max_length,
         "settings": asdict(options),
     }
     loss_fn = partial(preference_loss, options=options)

@@ -14,6 +14,7 @@ from minimind.text import tokens
 from minimind.text.jsonl import Row, read_jsonl
 from minimind.text.packing import PackedRows
 from minimind.train.checkpoint import load_model
+from minimind.train.loop import check_row_length
 from minimind.train.precision import pick_device
 from minimind.train.validate import validate
 
@@ -80,6 +81,7 @@ def text(
         directory = Path(scratch) / "text"
         tokens.prepare(data, directory, tokenizer)
         rows = PackedRows(tokens.TokenFile(directory, tokenizer), seq_len)
+        check_row_length(network, rows)
         numbers = validate(network, tokenizer, rows)
         del rows  # close the memory maps before the folder goes
     print(

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from minimind.commands.train import Config, run
-from minimind.errors import UserError
+from minimind.commands.train import Config, refuse_unheeded, run
 from minimind.train.checkpoint import load_model
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import say
@@ -41,12 +40,9 @@ def grpo(
         options: how replies are drawn and what the loss is made of.
         config: options of the training loop.
     """
-    for option in ("compile", "deepspeed"):
-        if getattr(config, option):
-            raise UserError(
-                f"--{option}: not for this stage, whose steps draw replies from the "
-                "whole model, token by token; leave it out"
-            )
+    drawing = "whose steps draw replies from the whole model, token by token"
+    scoring = "whose loss is made of the logits of whole replies"
+    refuse_unheeded(config, compile=drawing, deepspeed=drawing, loss_chunk=scoring)
     policy, tokenizer = load_model(model)
     tasks = read_tasks(data, tokenizer)
     say(f"{len(tasks)} questions, {options.group_size} replies to each")

@@ -8,8 +8,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from minimind.commands.train import Config, open_rows, run
-from minimind.errors import UserError
+from minimind.commands.train import Config, open_rows, refuse_same_place, run
 from minimind.train.checkpoint import load_model, save_model, trained_length
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import say
@@ -82,8 +81,7 @@ def merge(model: Path, adapter: Path, out: Path) -> int:
         adapter: directory of the adapter.
         out: directory to write the merged model to.
     """
-    if out.resolve() == model.resolve():
-        raise UserError(f"--out {out}: this is the model itself; give another place")
+    refuse_same_place(out, model, adapter)
     network, tokenizer = load_model(model)
     load_adapter(network, adapter, NAME)
     merge_adapter(network)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from minimind.commands.train import Config, open_rows, run
+from minimind.commands.train import Config, open_rows, refuse_unheeded, run
 from minimind.evaluate.reason import (
     prompts_of,
     score_reasoning,
@@ -23,6 +23,7 @@ from minimind.text.world.write import TUNING
 from minimind.train.checkpoint import load_model, save_model
 from minimind.train.config import TrainConfig
 from minimind.train.distributed import is_main, say
+from minimind.train.precision import pick_device
 from minimind.train.reason import (
     ReasonConfig,
     count_weights,
@@ -65,6 +66,7 @@ def reason(
         options: what the loss is made of.
         config: options of the training loop.
     """
+    refuse_unheeded(config, loss_chunk="whose loss weighs the logits one by one")
     network, tokenizer = load_model(model)
     stage = {"tags": tag_ids(tokenizer), "tag_weight": options.tag_weight}
     tokenizer = with_thinking(tokenizer)
@@ -86,7 +88,9 @@ def reason(
     if status == 0 and not config.dry_run and is_main():
         source = TokenFile(validation or data[0], tokenizer)
         prompts = prompts_of(source, TRIED)
-        share = well_formed_rate(network.eval(), tokenizer, prompts, seq_len)
+        # As it was saved: DeepSpeed may have divided the one in memory.
+        network = load_model(out)[0].to(pick_device(config.device))
+        share = well_formed_rate(network, tokenizer, prompts, seq_len)
         held_out = "held-out" if validation else "training"
         say(f"{out}: {share:.1%} well formed on {len(prompts)} {held_out} prompts")
     return status

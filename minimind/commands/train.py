@@ -115,6 +115,8 @@ def open_rows(
     Conversations may have plain text beside them. Raises UserError for any other
     set of another kind, and for conversations that do not fit.
     """
+    if seq_len < 2:
+        raise UserError(f"--seq-len {seq_len}: give 2 or more, or nothing is predicted")
     files = [TokenFile(directory, tokenizer) for directory in data]
     kinds = [file.manifest["kind"] for file in files]
     for directory, file, kind in zip(data, files, kinds):
@@ -136,6 +138,21 @@ def open_rows(
     return MixedRows(sets, list(weights or ()))
 
 
+def refuse_same_place(out: Path, *models: Path) -> None:
+    """Raise UserError where `out` is one of the directories it is made from."""
+    for model in models:
+        if out.resolve() == model.resolve():
+            raise UserError(f"--out {out}: would overwrite {model}; name another place")
+
+
+def refuse_unheeded(config: TrainConfig, **reasons: str) -> None:
+    """Raise UserError for an option that a stage cannot heed; the reason, by option."""
+    for option, reason in reasons.items():
+        if getattr(config, option):
+            flag = option.replace("_", "-")
+            raise UserError(f"--{flag}: not for this stage, {reason}; leave it out")
+
+
 def run(
     model: MiniMindForCausalLM,
     tokenizer: Tokenizer,
@@ -149,12 +166,15 @@ def run(
 ) -> int:
     """Train on rows of a stage; print the result. stage: as in `train`."""
     began = time.perf_counter()
+    parent = info["parent"] and Path(info["parent"])
+    if parent:
+        refuse_same_place(out, parent)
     held_out = None
     if validation is not None:
         data = TokenFile(validation, tokenizer)
         held_out = PackedRows(data, rows.row_length, config.seed)
     # How far a token stood from its document's begin, now or in an earlier stage.
-    before = info["parent"] and trained_length(Path(info["parent"]))
+    before = parent and trained_length(parent)
     longest = max(info.get("seq_len", rows.row_length), before or 0)
     about = {"seq_len": longest, "data": rows.fingerprint, "command": sys.argv}
     info = {**info, **about}

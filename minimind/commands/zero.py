@@ -4,7 +4,6 @@ Each stage makes a file or directory that is complete when it appears, or goes
 on where it was; so the command can be killed at any moment and run again.
 """
 
-import json
 import shutil
 import sys
 import time
@@ -13,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from minimind.commands import chat, data, evaluate, train
+from minimind.errors import UserError
+from minimind.files import read_json, write_json
 from minimind.text.world import write_world
 from minimind.train.config import TrainConfig
 
@@ -59,7 +60,7 @@ def finished(run: Path) -> bool:
     record = run / "minimind.json"
     if not record.is_file():
         return False
-    return "finished" in json.loads(record.read_text("utf-8"))["numbers"]
+    return "finished" in read_json(record)["numbers"]
 
 
 def stages(out: Path, seed: int) -> list[Stage]:
@@ -116,8 +117,24 @@ def stages(out: Path, seed: int) -> list[Stage]:
     ]
 
 
+def check_seed(out: Path, seed: int) -> None:
+    """Note the seed in `out`. Raises UserError where it was begun with another."""
+    record = out / "zero.json"
+    before = read_json(record)["seed"] if record.is_file() else seed
+    if before != seed:
+        raise UserError(
+            f"--seed {seed}: {out} was made with seed {before}; give that one, or "
+            "another --out"
+        )
+    write_json(record, {"seed": seed})
+
+
 def build(out: Path, seed: int, until: str = "scores.json") -> int:
-    """Make what is not there yet, up to and with `until`; the exit status."""
+    """Make what is not there yet, up to and with `until`; the exit status.
+
+    Raises UserError where `out` was begun with another seed.
+    """
+    check_seed(out, seed)
     for made, is_done, make in stages(out, seed):
         if is_done():
             print(f"{made}: done")

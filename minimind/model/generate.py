@@ -134,6 +134,8 @@ class Reply:
         if "" in stop:
             raise UserError("a stop string needs at least one character")
         self.tokenizer, self.stop_ids, self.stop = tokenizer, stop_ids, stop
+        # A model may know more ids than its tokenizer; those say nothing.
+        self.spoken = range(len(CONTROL_TOKENS), tokenizer.vocab_size)
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.ids: list[int] = []
         self.text = ""  # what was given out
@@ -146,7 +148,7 @@ class Reply:
             self.stopped = True
             return ""
         self.ids.append(new)
-        if new >= len(CONTROL_TOKENS):
+        if new in self.spoken:
             self.held += self.decoder.decode(self.tokenizer.token_bytes(new))
         found = [self.held.index(s) for s in self.stop if s in self.held]
         if not found:

@@ -66,11 +66,12 @@ class PairRows:
             if max(len(ids) for ids, _ in pair) > max_length:
                 self.too_long += 1
                 continue
-            self.pairs.append(pair)
+            # As arrays: a list takes eight times the memory.
+            self.pairs.append([np.array(side, np.int32) for side in pair])
             digest.update(repr(pair).encode())
         if not self.pairs:
             raise UserError(f"no pair fits --max-length {max_length}")
-        sizes = [sum(len(ids) for ids, _ in pair) for pair in self.pairs]
+        sizes = [sum(side.shape[1] for side in pair) for pair in self.pairs]
         self.row_length, self.fingerprint = max(sizes), digest.hexdigest()
         self.reference: np.ndarray | None = None
         self.epoch, self.order = -1, np.arange(0)

@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minimind.errors import UserError
+from minimind.files import read_json, write_atomically, write_json
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -140,8 +141,8 @@ class Tokenizer:
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json for `transformers`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(directory / "tokenizer.json"))
+        rules = self.backend.to_str(pretty=True).encode()
+        write_atomically(directory / "tokenizer.json", rules)
         config = {
             # Named outright, or transformers picks a class by model type and
             # some of those tokenise differently.
@@ -152,9 +153,7 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             "chat_template": self.chat_template,
         }
-        (directory / "tokenizer_config.json").write_text(
-            json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8"
-        )
+        write_json(directory / "tokenizer_config.json", config)
 
     @classmethod
     def load(cls, directory: Path) -> "Tokenizer":
@@ -182,11 +181,8 @@ class Tokenizer:
         config = directory / "tokenizer_config.json"
         if not config.is_file():
             return cls(backend)
-        try:
-            fields = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{config}: not JSON ({error})") from None
-        return cls(backend, fields.get("chat_template", CHAT_TEMPLATE))
+        template = read_json(config).get("chat_template", CHAT_TEMPLATE)
+        return cls(backend, template)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 6400) -> Tokenizer:

@@ -6,7 +6,6 @@ written part by part, so one that was stopped goes on where it was.
 """
 
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from minimind.errors import UserError
-from minimind.files import room_for, sha256_of, write_json
+from minimind.files import read_json, room_for, sha256_of, write_json
 from minimind.text.chat import IGNORE, encode_chat
 from minimind.text.jsonl import (
     BadRow,
@@ -123,7 +122,7 @@ class TokenWriter:
         counts = "documents tokens targets bad no_target source_bytes".split()
         self.state = {"settings": settings, "parts": 0, **dict.fromkeys(counts, 0)}
         if self.progress.is_file():
-            kept = json.loads(self.progress.read_text(encoding="utf-8"))
+            kept = read_json(self.progress)
             if kept["settings"] == settings:
                 self.state = kept
         if not self.state["parts"]:
@@ -175,8 +174,14 @@ def prepare(
     processes; the files are the same for any number. progress is told of every
     so many bytes read. The directory appears only when complete; stopped at any
     moment and called again, it goes on. Raises UserError for a bad row and for
-    files that give no row at all.
+    files that give no row at all, and where `directory` holds something else.
     """
+    if directory.exists() and not (directory / "manifest.json").is_file():
+        if directory.is_file() or any(directory.iterdir()):
+            raise UserError(
+                f"{directory}: holds something else, which would be deleted; name a "
+                "new directory"
+            )
     paths = [Path(path) for path in paths]
     stats = [whole(path).path.stat() for path in paths]
     dtype = id_dtype(tokenizer)
@@ -236,7 +241,7 @@ class TokenFile:
         path = directory / "manifest.json"
         if not path.is_file():
             raise UserError(f"{directory}: no token files; run `minimind data prepare`")
-        self.manifest = json.loads(path.read_text(encoding="utf-8"))
+        self.manifest = read_json(path)
         if self.manifest["tokenizer"] != tokenizer.hash:
             raise UserError(
                 f"{directory}: made with the tokenizer {self.manifest['tokenizer']}, "

@@ -9,8 +9,6 @@ file that declares the others whole is written last.
 
 import hashlib
 import io
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,22 +18,13 @@ import safetensors.torch
 import torch
 
 from minimind.errors import UserError
-from minimind.files import write_atomically, write_json
+from minimind.files import read_json, write_atomically, write_json
 from minimind.model.config import ModelConfig
 from minimind.model.granite import weights_from_hf, weights_to_hf
 from minimind.model.hf import from_hf, to_hf
 from minimind.model.transformer import MiniMindForCausalLM
 from minimind.model.weights import HEAD, load_weights, read_weights
 from minimind.text.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer
-
-
-def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write the tokenizer's files, each of them atomically."""
-    unfinished = directory / "tokenizer.unfinished"
-    tokenizer.save(unfinished)
-    for file in unfinished.iterdir():
-        write_atomically(directory / file.name, file.read_bytes())
-    shutil.rmtree(unfinished)
 
 
 def save_model(
@@ -59,7 +48,7 @@ def save_model(
     # The largest first: on a disk with too little room, nothing has changed yet.
     data = safetensors.torch.save(weights, metadata={"format": "pt"})
     write_atomically(directory / "model.safetensors", data)
-    save_tokenizer(tokenizer, directory)
+    tokenizer.save(directory)
     write_json(directory / "config.json", config)
     write_json(
         directory / "generation_config.json",
@@ -86,11 +75,11 @@ def load_model(directory: Path) -> tuple[MiniMindForCausalLM, Tokenizer]:
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"{directory}: no model here (config.json is missing)")
-    config = from_hf(json.loads(path.read_text(encoding="utf-8")), str(path))
+    config = from_hf(read_json(path), str(path))
     tokenizer = Tokenizer.load(directory)
     own = directory / "minimind.json"
     if own.is_file():
-        trained_with = json.loads(own.read_text(encoding="utf-8"))["tokenizer"]
+        trained_with = read_json(own).get("tokenizer")
         if trained_with != tokenizer.hash:
             raise UserError(
                 f"{directory}: tokenizer.json ({tokenizer.hash}) is not the one this "
@@ -111,7 +100,7 @@ def trained_length(directory: Path) -> int | None:
     own = directory / "minimind.json"
     if not own.is_file():
         return None
-    return json.loads(own.read_text(encoding="utf-8")).get("seq_len")
+    return read_json(own).get("seq_len")
 
 
 def fingerprint(weights: dict[str, torch.Tensor]) -> str:

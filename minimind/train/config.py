@@ -54,6 +54,8 @@ class TrainConfig:
             if value is not None and not value > 0:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} {value}: give a number above 0")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: give 0 or more")
 
     def complete(
         self, rows: int, hidden_size: int, processes: int = 1

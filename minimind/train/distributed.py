@@ -56,19 +56,13 @@ def say(text: str) -> None:
 def backend_for(device: torch.device) -> str:
     """nccl between GPUs, gloo between CPUs.
 
-    Raises UserError where the device cannot be shared, or has too few GPUs.
+    Raises UserError for a device that cannot be shared.
     """
     if device.type == "cpu":
         return "gloo"
     if device.type != "cuda":
         raise UserError(f"{device.type} trains in one process; give --device cpu")
-    local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if local >= present:
-        raise UserError(
-            f"process {local} of this machine finds only {present} GPUs; "
-            f"give torchrun --nproc_per_node {present}"
-        )
-    torch.cuda.set_device(local)  # the device "cuda" is this one from now on
+    torch.cuda.set_device(device)  # "cuda" alone is this one from now on
     return "nccl"
 
 

@@ -33,30 +33,34 @@ PEAKS = {
 }
 
 
-def active_parameters(model: nn.Module, config: ModelConfig) -> int:
+def active_parameters(
+    model: nn.Module, config: ModelConfig, trained: bool = False
+) -> int:
     """Weights that take part in a token's matrix products.
 
     Of the routed experts a token uses some; an embedding is only looked up,
-    unless it is the output head as well.
+    unless it is the output head as well. trained: count those only that move.
     """
-    used = sum(p.numel() for p in model.parameters())
-    if not config.tie_word_embeddings:
-        used -= config.vocab_size * config.hidden_size
-    experts = sum(
-        p.numel() for name, p in model.named_parameters() if ".experts." in name
-    )
-    idle = 1 - config.num_experts_per_tok / max(config.num_experts, 1)
-    return round(used - (idle * experts if experts else 0))
+    share = config.num_experts_per_tok / max(config.num_experts, 1)
+    used = 0.0
+    for name, weight in model.named_parameters():
+        looked_up = "embed_tokens" in name and not config.tie_word_embeddings
+        if looked_up or trained and not weight.requires_grad:
+            continue
+        used += weight.numel() * (share if ".experts." in name else 1)
+    return round(used)
 
 
 def flops_per_token(model: nn.Module, config: ModelConfig, tokens: int) -> float:
-    """Operations of training on one token of a row: two forwards, four backwards.
+    """Operations of training on one token of a row.
 
-    Each weight costs 6, and attention 12 * layers * heads * head_dim * tokens.
+    A weight costs 2 forwards, 2 backwards, and 2 for its own gradient if it moves;
+    attention 12 * layers * heads * head_dim * tokens.
     """
     width = config.num_attention_heads * config.head_dim
     attention = 12 * config.num_hidden_layers * width * tokens
-    return 6 * active_parameters(model, config) + attention
+    moving = active_parameters(model, config, trained=True)
+    return 4 * active_parameters(model, config) + 2 * moving + attention
 
 
 def peak_flops(device: torch.device) -> tuple[str, float | None]:
@@ -182,7 +186,8 @@ def measure(run: Run, steps: int, price: float | None = None) -> dict[str, Any]:
     line = f"{tokens / seconds:,.0f} tokens/s"
     if found["memory_gb"]:
         line += f", {found['memory_gb']:.2f} GB a process at most"
-    if peak:
+    # These two run a second model, or draw replies, which is not counted.
+    if peak and run.info.get("stage") not in ("distill", "grpo"):
         done = flops_per_token(run.model, run.model.config, row) * tokens / seconds
         found["mfu"] = done / peak / world_size()
         line += f", {found['mfu']:.1%} of {peak / 1e12:.0f} TFLOP/s (MFU)"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minimind.errors import UserError
 from minimind.files import write_json
+from minimind.train.distributed import is_main
 
 MAX_BAD_STEPS = 5  # in a row, before a run gives up
 
@@ -29,7 +30,9 @@ class Guard:
         self.rows = [] if finite else [*self.rows, *rows]
         self.skipped += not finite
         if len(self.rows) >= MAX_BAD_STEPS * len(rows):
-            write_json(self.directory / "bad_rows.json", {"rows": self.rows})
+            if is_main():
+                record = self.directory / "bad_rows.json"
+                write_json(record, {"rows": self.rows})
             raise UserError(
                 f"{self.directory}: {MAX_BAD_STEPS} steps in a row without a "
                 "finite loss and gradient (their rows are in bad_rows.json); "

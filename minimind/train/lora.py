@@ -86,7 +86,8 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
     """The layers of these names, by their path in the model.
 
-    Raises UserError for a name that no layer has.
+    Raises UserError for a name that no layer has, and for a layer whose weight
+    is also the embedding's: merged, it would change what the model reads.
     """
     layers = {
         path: module
@@ -99,6 +100,12 @@ def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Li
             f"--targets {' '.join(missing)}: no layer is called so; "
             f"usual names: {' '.join(TARGETS)}"
         )
+    embedded = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    for path, layer in layers.items():
+        if any(layer.weight is table.weight for table in embedded):
+            raise UserError(
+                f"--targets {path}: its weight is the embedding's, too; leave it out"
+            )
     return layers
 
 

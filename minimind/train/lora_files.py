@@ -5,7 +5,6 @@ Explained in chapter 10. `PeftModel.from_pretrained(base, directory)` opens it.
 Generated from notebooks/10_lora.ipynb by tools/export.py; edit it there.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from minimind.errors import UserError
-from minimind.files import write_atomically, write_json
+from minimind.files import read_json, write_atomically, write_json
 from minimind.model.weights import read_weights
 from minimind.train.checkpoint import fingerprint
 from minimind.train.lora import (
@@ -93,7 +92,7 @@ def read_adapter_config(directory: Path) -> LoRAConfig:
     path = directory / "adapter_config.json"
     if not path.is_file():
         raise UserError(f"{directory}: no adapter ({path.name} is missing)")
-    given = json.loads(path.read_text(encoding="utf-8"))
+    given = read_json(path)
     for key, plain in PLAIN.items():
         if given.get(key, plain) != plain:
             raise UserError(
@@ -135,7 +134,7 @@ def load_adapter(model: nn.Module, directory: Path, name: str) -> None:
     config = read_adapter_config(directory)
     own = directory / "minimind.json"
     if own.is_file():
-        wanted = json.loads(own.read_text(encoding="utf-8"))["base"]
+        wanted = read_json(own).get("base")
         if wanted != (here := base_fingerprint(model)):
             raise UserError(
                 f"{directory}: trained on a model with the weights {wanted}, "

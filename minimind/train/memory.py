@@ -100,5 +100,5 @@ def explain_out_of_memory() -> Iterator[None]:
         raise UserError(
             "out of memory; halve --batch-size and double --accumulation, "
             "which changes nothing else, or add --gradient-checkpointing, "
-            "or --loss-chunk 1024"
+            "or --loss-chunk 1024 (pretrain, sft, lora, distill)"
         ) from error

@@ -6,6 +6,7 @@ Training"; Ansel et al. 2024, "PyTorch 2" (compiling).
 Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 """
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -16,7 +17,8 @@ from minimind.errors import UserError
 def pick_device(name: str = "auto") -> torch.device:
     """The device by name ("cuda", "mps", "cpu"), or the best there is.
 
-    Raises UserError for one that this machine does not have.
+    Of several processes each has the GPU of its own number. Raises UserError
+    for a device that this machine does not have, and for too few GPUs.
     """
     present = {
         "cuda": torch.cuda.is_available(),
@@ -28,7 +30,15 @@ def pick_device(name: str = "auto") -> torch.device:
     if not present.get(name.split(":")[0], False):
         here = ", ".join(device for device in present if present[device])
         raise UserError(f"device {name!r} is not available here; there is: {here}")
-    return torch.device(name)
+    if name != "cuda":
+        return torch.device(name)
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if local >= (gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"process {local} of this machine finds only {gpus} GPUs; "
+            f"give torchrun --nproc_per_node {gpus}"
+        )
+    return torch.device("cuda", local)
 
 
 def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:

@@ -6,10 +6,10 @@ release of MiniMind2 (later ones have batches of 16 and rates from 5e-7 to 1e-5)
 are the warm-up, where theirs have none, and rows packed full, where theirs are padded.
 """
 
-import json
 from pathlib import Path
 
 from minimind.errors import UserError
+from minimind.files import read_json
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -23,7 +23,7 @@ def load_recipe(name: str) -> dict[str, dict[str, object]]:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
         raise UserError(f"--recipe {name}: no such recipe; there are: {known}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def with_recipe(stage: str, argv: list[str]) -> list[str]:

@@ -32,6 +32,7 @@ from minimind.train.checkpoint import (
 from minimind.train.config import FREE, TrainConfig, refuse_other_settings
 from minimind.train.distributed import rank, world_size
 from minimind.train.guard import Guard
+from minimind.train.malloc import keep_freed_memory
 from minimind.train.memory import peak_memory, spare_memory
 from minimind.train.objective import Batch, LossFn, Numbers, Objective
 from minimind.train.optim import build_optimizers, learning_rate
@@ -57,6 +58,8 @@ class Run:
     ) -> None:
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(self.device, config.dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model, self.tokenizer = model.to(self.device), tokenizer
         self.rows, self.loss_fn = rows, loss_fn
         self.directory, self.info = directory, info or {}
@@ -64,6 +67,9 @@ class Run:
         width = model.config.hidden_size
         self.config = config.complete(len(rows), width, world_size())
         spare_memory(model, config.gradient_checkpointing, config.loss_chunk)
+        # A run that starts from a trained model must go on from the same one.
+        weights = model.state_dict()
+        self.parent = self.info.get("parent") and fingerprint(weights)
         self.connect(Objective(model, self.loss))
         self.prefetcher = Prefetcher(self.load_batches)
         # fp16 loses small gradients to zero unless the loss is scaled up.
@@ -74,9 +80,6 @@ class Run:
         self.best = math.inf  # lowest loss on held-out rows
         self.numbers: dict[str, Any] = {}  # of the last step
         self.saved_at = time.monotonic()
-        # A run that starts from a trained model must go on from the same one.
-        weights = model.state_dict()
-        self.parent = self.info.get("parent") and fingerprint(weights)
         seed_everything(config.seed + rank())
 
     def connect(self, objective: Objective) -> None:

@@ -4,7 +4,6 @@ Explained in chapter 14. Stage 1 divides the optimizer's state, 2 the gradients 
 well, 3 the weights too. Source: Rajbhandari et al. 2020, "ZeRO".
 """
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import UserError
+from minimind.files import read_json
 from minimind.train.accumulate import accumulate
 from minimind.train.checkpoint import saved_states
 from minimind.train.distributed import barrier, is_main, world_size
@@ -25,6 +25,8 @@ FOLDER = Path(__file__).parent / "zero_configs"
 # What a run decides by its own options; a second word on it would go unheard.
 OWN = {"fp16": "--dtype", "bf16": "--dtype", "optimizer": "--optimizer"}
 OWN |= {"scheduler": "--schedule", "gradient_accumulation_steps": "--accumulation"}
+OWN |= {"gradient_clipping": "--grad-clip", "train_batch_size": "--batch-size"}
+OWN |= {"train_micro_batch_size_per_gpu": "--batch-size"}
 
 
 def zero_config(name: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def zero_config(name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
     if not path.is_file():
         raise UserError(f"--deepspeed {name}: give zero1, zero2, zero3 or a json file")
-    given = json.loads(path.read_text(encoding="utf-8"))
+    given = read_json(path)
     if given.get("zero_optimization", {}).get("stage") not in (1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage has to be 1, 2 or 3")
     if twice := [key for key in OWN if key in given]:
