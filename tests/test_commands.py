@@ -1,5 +1,6 @@
 """The command line: what it says about a user's mistakes, and that it works."""
 
+import inspect
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from minimind.cli import COMMANDS, main
+from minimind.commands import chat
+from minimind.model.sampling import CHAT
 from minimind.text.packing import PackedRows
 from minimind.text.tokenizer import Tokenizer
 from minimind.text.tokens import TokenFile
@@ -193,6 +196,23 @@ def test_rows_longer_than_the_model(made, tmp_path, capsys):
     line = error_of([*argv, "--seq-len", "600"], capsys)
     assert "rows of 600 tokens, but the model's limit is 512" in line
     assert "--seq-len" in line
+
+
+def test_padding_instead_of_packing(made, tmp_path, capsys):
+    argv = ["train", "pretrain", "--data", str(made / "pre"), *TINY]
+    argv += ["--tokenizer", str(made / "tok")]
+    padded, packed = str(tmp_path / "padded"), str(tmp_path / "packed")
+    shares = []
+    for words in (["--out", padded, "--no-packing"], ["--out", packed]):
+        assert main([*argv, *words]) == 0
+        rows, share = re.search(
+            r"(\d+) rows of 128 tokens, ([\d.]+)% padding", capsys.readouterr().out
+        ).groups()
+        shares.append(float(share))
+        assert (rows == "60") == ("--no-packing" in words)  # a text a row
+    assert shares[0] > 50 > 20 > shares[1]
+    line = error_of([*argv, "--out", padded], capsys)
+    assert "packing False -> True" in line
 
 
 @pytest.mark.parametrize("length", ["0", "1"])
@@ -384,6 +404,11 @@ def test_sft_chat_and_generate(made, tmp_path, capsys, monkeypatch):
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
     assert all(text.startswith("The cat") for text in texts)
+
+
+@pytest.mark.parametrize("command", [chat.chat, chat.generate])
+def test_a_chat_draws_with_the_gentle_remedies(command):
+    assert inspect.signature(command).parameters["sampling"].default is CHAT
 
 
 def test_how_long_the_rows_were_is_kept(made, tmp_path):

@@ -14,7 +14,7 @@ from tests.test_distributed import launch
 from tests.test_loop import numbers_of
 from tests.training_kit import token_file
 
-pytestmark = pytest.mark.skipif(
+needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None or sys.platform == "win32",
     reason="DeepSpeed is not installed",
 )
@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@needs_deepspeed
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_losses_are_those_of_ddp_and_resuming_is_exact(folder, stage):
     name = f"zero{stage}"
@@ -49,6 +50,7 @@ def test_losses_are_those_of_ddp_and_resuming_is_exact(folder, stage):
     assert left == ["zero-6", "zero-7"]
 
 
+@needs_deepspeed
 def test_bad_steps_are_left_out_and_counted(folder):
     """As without DeepSpeed, whether the loss, its gradient or both are no number."""
     status, printed = launch("bad", folder)
@@ -64,9 +66,13 @@ def test_bad_steps_are_left_out_and_counted(folder):
             assert weight.isfinite().all()
 
 
-def test_what_does_not_go_together(folder, tmp_path):
+@needs_deepspeed
+def test_experts_do_not_go_with_zero3(folder):
     status, printed = launch("moe-zero3", folder / "moe")
     assert status != 0 and "ZeRO-3 and experts" in printed
+
+
+def test_configurations_that_are_refused(tmp_path):
     with pytest.raises(UserError, match="zero1, zero2, zero3 or a json file"):
         zero_config("zero4")
     own = tmp_path / "own.json"

@@ -328,7 +328,7 @@ def test_fifty_steps_learn_the_preference(rows, tmp_path):
     assert (moved[:, 0] > moved[:, 1]).all()
 
 
-def test_command(tmp_path, capsys):
+def test_command(tmp_path, monkeypatch, capsys):
     save_model(new_model(shape=MODEL), tokenizer(), tmp_path / "base", {})
     data = write_rows(tmp_path / "dpo.jsonl", PAIRS)
     out = tmp_path / "run"
@@ -346,7 +346,9 @@ def test_command(tmp_path, capsys):
     assert settings["beta"] == 0.5
     # Of a row of the model's limit an answer has half.
     assert json.loads((out / "minimind.json").read_text())["seq_len"] == 128
-    assert main(command) == 0  # finished: nothing more to do
+    # Finished: nothing more to do. The reference is read, not computed again.
+    monkeypatch.setattr("minimind.commands.dpo.reference_logps", None)
+    assert main(command) == 0
     command[-1] = "0.1"
     assert main(command) == 2
     assert "beta 0.5 -> 0.1" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_what_is_measured(rows, tmp_path, monkeypatch, capsys):
     model, now = new_model(), [0.0]
 
     def loss_fn(model, batch):
-        now[0] += 1.0  # two batches a step
+        now[0] += 1.0 if now[0] else 99.0  # two batches a step; the first is slow
         return plain_loss(model, batch)
 
     clock = types.SimpleNamespace(perf_counter=lambda: now[0])
@@ -231,6 +231,17 @@ def test_a_plan_by_hand():
     assert found["cost"] == pytest.approx(8 * found["seconds"] / 3600)
     with pytest.raises(UserError, match="H100"):
         estimate.plan(model, shape, 1e9, 512, "H10")
+
+
+def test_an_outlook_is_that_plan():
+    line = estimate.outlook("minimind2-small", 1.67, price=0.5)
+    model, shape = build("minimind2-small")
+    found = estimate.plan(
+        model, shape, 1.67e9 / 4.8, 512, "RTX 3090", mfu=0.25, price=0.5
+    )
+    assert line.startswith("minimind2-small: 347.9M tokens, ")
+    assert f"{hours(found['seconds'])} on one RTX 3090 at 25% of its peak" in line
+    assert f"{found['cost']:.2f} at 0.5 an hour; 0.41 GB beside" in line
 
 
 def test_hours():

@@ -29,7 +29,7 @@ from tests.training_kit import (
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 20
-STEPS = replace(CONFIG, steps=60, save_every=2, eval_every=3)
+STEPS = replace(CONFIG, steps=120, save_every=2, eval_every=3)
 
 
 def whole_road(folder):
@@ -71,10 +71,10 @@ def main(folder):
     stops = []
     while len(stops) < KILLS:
         child = start(folder / "killed")
-        time.sleep(rng.uniform(0, 0.15) * seconds)
+        time.sleep(rng.uniform(0, 0.1) * seconds)
         os.kill(child, signal.SIGKILL)
         if os.waitpid(child, 0)[1] == 0:
-            break  # it was faster
+            break  # it was faster, and the test fails
         lines = read_log(folder / "killed" / "run")
         stops.append(lines[-1]["step"] if lines else 0)
     seconds_of(folder / "killed")
@@ -92,7 +92,7 @@ def test_killed_at_twenty_moments(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     stops = [int(step) for step in done.stdout.split()]
-    assert len(stops) >= KILLS / 2 and len(set(stops)) >= KILLS / 4, stops
+    assert len(stops) == KILLS and len(set(stops)) >= KILLS / 4, stops
     straight, killed = (tmp_path / name / "run" for name in ("straight", "killed"))
     assert same_weights(load_model(straight)[0], load_model(killed)[0])
     assert same_weights(

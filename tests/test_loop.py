@@ -23,6 +23,7 @@ from minimind.train.checkpoint import load_model, load_state
 from minimind.train.guard import MAX_BAD_STEPS, Guard
 from minimind.train.log import read_log
 from minimind.train.loop import train
+from minimind.train.precision import pick_dtype
 from minimind.train.pretrain import next_token_loss
 from tests.training_kit import (
     CONFIG,
@@ -479,6 +480,31 @@ def test_bad_gradients_apart_do_not_end_the_run(rows, tmp_path):
         run.take_step()
     assert run.numbers["skipped"] == 20 - 20 // MAX_BAD_STEPS
     assert run.numbers["step"] == 20
+
+
+def test_the_gradient_is_clipped(rows, tmp_path):
+    run = new_run(rows, tmp_path, replace(CONFIG, grad_clip=1e-3))
+    run.optimizers = [torch.optim.SGD(run.model.parameters(), lr=1.0)]
+    run.config = replace(run.config, schedule="constant", learning_rate=1.0, warmup=0)
+    before = torch.nn.utils.parameters_to_vector(run.model.parameters()).detach()
+    run.take_step()
+    after = torch.nn.utils.parameters_to_vector(run.model.parameters()).detach()
+    assert run.numbers["grad_norm"] > 0.1  # as it was
+    assert (after - before).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "dtype"),
+    [
+        ("cuda", True, torch.bfloat16),
+        ("cuda", False, torch.float16),
+        ("cpu", True, torch.float32),
+        ("mps", True, torch.float32),
+    ],
+)
+def test_the_number_format_by_hardware(monkeypatch, device, native, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert pick_dtype(torch.device(device)) == dtype
 
 
 def test_the_guard_counts_and_forgets(tmp_path):

@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -202,11 +201,10 @@ def test_memory_is_logged(rows, tmp_path):
 
 
 FAULTS = """
-import resource, sys, torch
+import resource, torch
 from minimind.train.malloc import keep_freed_memory
 
-if sys.argv[1:]:
-    keep_freed_memory()
+keep_freed_memory()
 for step in range(21):
     blocks = [torch.ones(4_000_000) for _ in range(4)]
     del blocks
@@ -220,7 +218,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     platform.libc_ver()[0] != "glibc", reason="other allocators are left alone"
 )
 def test_freed_memory_is_kept_for_the_next_step():
-    run = partial(subprocess.check_output, encoding="utf-8")
-    plain = int(run([sys.executable, "-c", FAULTS]))
-    kept = int(run([sys.executable, "-c", FAULTS, "keep"]))
-    assert plain > 10_000 > 10 * kept  # pages that had to be cleared
+    """Seventeen steps of 16,000 pages each, which would mostly be cleared again."""
+    cleared = subprocess.check_output([sys.executable, "-c", FAULTS])
+    assert int(cleared) < 1_000

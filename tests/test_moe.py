@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from minimind.model.config import ModelConfig
 from minimind.model.feedforward import FeedForward
 from minimind.model.moe import MoEFeedForward, balance_loss, count_choices, route
 from minimind.model.transformer import MiniMindForCausalLM
+from minimind.train.pretrain import next_token_loss
+from minimind.train.reason import reason_loss
+from minimind.train.sft import answer_loss
 
 CONFIG = ModelConfig(
     vocab_size=97,
@@ -401,3 +405,24 @@ def test_fresh_weights_of_experts():
             small = name.endswith("down_proj.weight")
             std = 0.2 / (2 * 2) ** 0.5 if small else 0.2
             assert abs(weight.std() / std - 1) < 0.06, name
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [next_token_loss, answer_loss, partial(reason_loss, tags=[5], tag_weight=3.0)],
+)
+def test_every_stage_adds_what_the_routers_cost(loss_fn):
+    """And logs it apart: the loss in the log stays the stage's own."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, 40, (2, 9))
+    batch, gradients = {"input_ids": ids, "labels": ids}, []
+    for coefficient in (0.0, 0.5):
+        torch.manual_seed(1)
+        shape = replace(CONFIG, router_aux_loss_coef=coefficient)
+        model = MiniMindForCausalLM(shape)
+        loss, numbers = loss_fn(model, batch)
+        loss.backward()
+        gradients.append(model.model.layers[0].mlp.gate.weight.grad)
+        assert_close(loss.detach(), numbers["loss"] + numbers["aux_loss"])
+        assert (numbers["aux_loss"] > 0) == (coefficient > 0)
+    assert not torch.allclose(*gradients)

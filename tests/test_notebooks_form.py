@@ -196,6 +196,21 @@ def test_what_goes_wrong_is_shown(chapter):
     assert code_cells(section(chapter, "What goes wrong")), "it is only told"
 
 
+def test_errors_come_where_they_are_shown(chapter):
+    """An error that was meant to be seen, and did not come, is a claim refuted."""
+    for cell in code_cells(chapter.cells):
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        expected = "raises-exception" in cell.metadata.get("tags", [])
+        assert failed == expected, cell.source
+
+
+def test_every_picture_of_a_slider_is_another(chapter):
+    stored = chapter.metadata.get("widgets", {}).values()
+    widgets = [widget for kept in stored for widget in kept["state"].values()]
+    pictures = [w["buffers"][0]["data"] for w in widgets if w.get("buffers")]
+    assert len(set(pictures)) == len(pictures)
+
+
 def test_says_what_to_see(chapter):
     assert len(re.findall("What you should see", markdown(chapter))) >= 2
 

@@ -82,7 +82,7 @@ def distill(
     else:
         student, tokenizer = load_model(model)
     check_teacher(guide, its_tokenizer, student, tokenizer)
-    rows = open_rows(data, weights, tokenizer, seq_len, kind, config.seed)
+    rows = open_rows(data, weights, tokenizer, seq_len, kind, config)
     if rows.row_length > (limit := guide.config.max_position_embeddings):
         raise UserError(f"--seq-len {seq_len}: the teacher reads {limit} tokens")
     guide.to(pick_device(config.device))

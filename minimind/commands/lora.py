@@ -55,7 +55,7 @@ def lora(
         "parent": str(model),
         "settings": asdict(adapter),
     }
-    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
+    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config)
     torch.manual_seed(config.seed)
     add_adapter(base, NAME, adapter)
     share = trainable_share(base)

@@ -70,7 +70,7 @@ def reason(
     network, tokenizer = load_model(model)
     stage = {"tags": tag_ids(tokenizer), "tag_weight": options.tag_weight}
     tokenizer = with_thinking(tokenizer)
-    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
+    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config)
     info = {"stage": "reason", "parent": str(model), "settings": asdict(options)}
     loss_fn = partial(reason_loss, **stage)
     count = partial(count_weights, **stage)
@@ -135,8 +135,8 @@ def begin(base: Path, out: Path, seed: int = 0) -> None:
     model, tokenizer = load_model(base)
     stage = {"tags": tag_ids(tokenizer), "tag_weight": 1.0}
     tokenizer = with_thinking(tokenizer)
-    rows = open_rows((prepared,), None, tokenizer, 256, "sft", seed)
     config = replace(NANO, steps=1000, schedule="constant", seed=seed)
+    rows = open_rows((prepared,), None, tokenizer, 256, "sft", config)
     loss_fn, count = partial(reason_loss, **stage), partial(count_weights, **stage)
     course = Run(model, tokenizer, rows, loss_fn, config, out, count=count)
     exam, right = list(reason_exam(seed + 1, 64)), 0.0

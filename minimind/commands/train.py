@@ -57,7 +57,7 @@ def pretrain(
     vocabulary = Tokenizer.load(tokenizer)
     model = fresh_model(preset, vocabulary, config.seed)
     info = {"stage": "pretrain", "parent": None, "preset": preset, "recipe": recipe}
-    rows = open_rows(data, weights, vocabulary, seq_len, "pretrain", config.seed)
+    rows = open_rows(data, weights, vocabulary, seq_len, "pretrain", config)
     return run(model, vocabulary, rows, next_token_loss, out, validation, config, info)
 
 
@@ -87,7 +87,7 @@ def sft(
     """
     base, tokenizer = load_model(model)
     info = {"stage": "sft", "parent": str(model), "recipe": recipe}
-    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config.seed)
+    rows = open_rows(data, weights, tokenizer, seq_len, "sft", config)
     return run(base, tokenizer, rows, answer_loss, out, validation, config, info)
 
 
@@ -108,9 +108,9 @@ def open_rows(
     tokenizer: Tokenizer,
     seq_len: int,
     stage: str,
-    seed: int,
+    config: TrainConfig,
 ) -> PackedRows | MixedRows:
-    """Rows of one prepared set, or of several by weight.
+    """Rows of one prepared set, or of several by weight; prints how full they are.
 
     Conversations may have plain text beside them. Raises UserError for any other
     set of another kind, and for conversations that do not fit.
@@ -132,10 +132,11 @@ def open_rows(
                 f"{directory}: conversations of up to {longest} tokens do not fit "
                 f"rows of {seq_len}; prepare it with --max-length {seq_len}"
             )
-    sets = [PackedRows(file, seq_len, seed) for file in files]
-    if len(sets) == 1 and weights is None:
-        return sets[0]
-    return MixedRows(sets, list(weights or ()))
+    sets = [PackedRows(file, seq_len, config.seed, config.packing) for file in files]
+    mixed = len(sets) > 1 or weights is not None
+    rows = MixedRows(sets, list(weights or ())) if mixed else sets[0]
+    say(f"{len(rows):,} rows of {seq_len} tokens, {rows.padding:.1%} padding")
+    return rows
 
 
 def refuse_same_place(out: Path, *models: Path) -> None:

@@ -28,6 +28,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the inner matrices
     weight_decay: float = 0.1  # pull of the matrices towards zero
     grad_clip: float = 1.0  # largest allowed norm of the gradient
+    packing: bool = True  # whole documents side by side in a row; else one a row
     seed: int = 0  # order of the rows, and fresh weights
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"  # auto: the best here
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the maths

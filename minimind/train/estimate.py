@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from minimind.errors import UserError
-from minimind.model.config import ModelConfig, nearest
+from minimind.model.config import ModelConfig, get_preset, nearest
+from minimind.model.transformer import MiniMindForCausalLM
 from minimind.train.distributed import say, world_size
 from minimind.train.run import Run
 
@@ -145,6 +146,37 @@ def plan(
         "seconds": seconds,
         "cost": price * gpus * seconds / 3600,
     }
+
+
+# Of Chinese text: UTF-8, and what MiniMind's 6,400 ids come to.
+BYTES_A_CHARACTER, CHARACTERS_A_TOKEN = 3, 1.6
+
+
+def outlook(
+    preset: str,
+    gigabytes: float,
+    row: int = 512,
+    gpu: str = "RTX 3090",
+    mfu: float = 0.25,
+    price: float = 0.2,
+) -> str:
+    """What one pass of training over so large a jsonl will take, in words.
+
+    Counts the file as Chinese text, its field names included, so it is rather too
+    much. mfu: as chapter 14 finds it; price: an example, of one GPU an hour.
+    """
+    shape = get_preset(preset)
+    with torch.device("meta"):
+        model = MiniMindForCausalLM(shape)
+    tokens = 1e9 * gigabytes / BYTES_A_CHARACTER / CHARACTERS_A_TOKEN
+    found = plan(model, shape, tokens, row, gpu, mfu=mfu, price=price)
+    parameters = sum(p.numel() for p in model.parameters())
+    held = sum(state_bytes(parameters).values()) / 1e9
+    return (
+        f"{preset}: {tokens / 1e6:,.1f}M tokens, {hours(found['seconds'])} on one "
+        f"{gpu} at {mfu:.0%} of its peak, {found['cost']:.2f} at {price:g} an hour; "
+        f"{held:.2f} GB beside the activations"
+    )
 
 
 def hours(seconds: float) -> str:
