@@ -68,7 +68,8 @@ class PairRows:
                 continue
             # As arrays: a list takes eight times the memory.
             self.pairs.append([np.array(side, np.int32) for side in pair])
-            digest.update(repr(pair).encode())
+            for side in self.pairs[-1]:
+                digest.update(repr(side.shape).encode() + side.tobytes())
         if not self.pairs:
             raise UserError(f"no pair fits --max-length {max_length}")
         sizes = [sum(side.shape[1] for side in pair) for pair in self.pairs]

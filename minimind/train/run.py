@@ -58,8 +58,7 @@ class Run:
     ) -> None:
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(self.device, config.dtype)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory()
         self.model, self.tokenizer = model.to(self.device), tokenizer
         self.rows, self.loss_fn = rows, loss_fn
         self.directory, self.info = directory, info or {}
