@@ -337,7 +337,9 @@ def test_commands(saved, tmp_path, capsys):
     lora += ["--model", str(saved / "base"), "--out", str(tmp_path / "lora")]
     lora += ["--rank", "2", "--steps", "3", "--batch-size", "1", "--device", "cpu"]
     assert main(lora) == 0
-    assert "7 layers get an adapter; " in capsys.readouterr().out
+    share = trainable_share(adapted(config=LoRAConfig(rank=2)))
+    said = f"7 layers get an adapter; {share:.2%} of all trains"
+    assert said in capsys.readouterr().out
     other = [*lora]
     other[other.index("--rank") + 1] = "4"
     assert main(other) == 2
