@@ -10,6 +10,7 @@ are those of this machine.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -64,8 +65,12 @@ def chapters(root: Path, numbers: list[str]) -> list[Path]:
     return [known[number] for number in sorted(set(wanted))]
 
 
-def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[float, int]:
-    """Run all cells in place; the seconds and the number of the slowest cell."""
+async def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[float, int]:
+    """Run all cells in place; the seconds and the number of the slowest cell.
+
+    In an event loop of its own: one that has seen the sockets of another kernel
+    may take a new socket for a closed one of the same number, and wait for ever.
+    """
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -75,11 +80,11 @@ def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[float, int
         resources={"metadata": {"path": str(folder)}},
     )
     slowest = (0.0, 0)
-    with client.setup_kernel(env=os.environ | KERNEL_ENV):
+    async with client.async_setup_kernel(env=os.environ | KERNEL_ENV):
         for number, cell in enumerate(notebook.cells, start=1):
             start = time.perf_counter()
             try:
-                client.execute_cell(cell, number - 1)
+                await client.async_execute_cell(cell, number - 1)
             except CellExecutionError as error:
                 lines = COLOUR.sub("", error.traceback).rstrip().splitlines()
                 reason = "\n".join(f"    {line}" for line in lines[-12:])
@@ -183,7 +188,7 @@ def run(path: Path, root: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict(METADATA)  # no widgets of an earlier run
     start = time.perf_counter()
-    seconds, number = execute(notebook, name, path.parent)
+    seconds, number = asyncio.run(execute(notebook, name, path.parent))
     total = time.perf_counter() - start
     text = as_text(tidy(notebook, root))
     path.write_text(text, encoding="utf-8", newline="\n")
