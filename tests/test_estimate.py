@@ -131,8 +131,9 @@ def test_active_parameters():
     assert active_parameters(moe, shape) == 145_029_760 - 2 * expert
 
 
-@pytest.mark.parametrize("adapted", [False, True])
-def test_operations_are_those_that_torch_counts(adapted):
+# Adapters leave out what nothing before the first layer learns from.
+@pytest.mark.parametrize(("adapted", "within"), [(False, 0.02), (True, 0.03)])
+def test_operations_are_those_that_torch_counts(adapted, within):
     from torch.utils.flop_counter import FlopCounterMode
 
     shape = replace(get_preset("nano"), num_key_value_heads=4)
@@ -143,8 +144,7 @@ def test_operations_are_those_that_torch_counts(adapted):
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             model(ids, labels=ids).loss.backward()
     ours = 64 * flops_per_token(model, shape, 64)
-    # Adapters leave out what nothing before the first layer learns from.
-    assert ours == pytest.approx(counter.get_total_flops(), rel=0.03)
+    assert ours == pytest.approx(counter.get_total_flops(), rel=within)
 
 
 @pytest.mark.parametrize(

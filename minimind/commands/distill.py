@@ -23,7 +23,7 @@ from minimind.commands.train import (
     run,
 )
 from minimind.errors import UserError
-from minimind.files import room_for, sha256_of, write_json
+from minimind.files import read_json, room_for, sha256_of, write_json
 from minimind.model.sampling import Sampling
 from minimind.text.chat import Message
 from minimind.text.jsonl import check_conversation, read_jsonl, read_lines, whole
@@ -122,7 +122,7 @@ class AnswerFile:
         self.record = path.with_name(path.name + ".progress")
         self.counts = dict.fromkeys(("rows", "written", "no_end", "bad", "bytes"), 0)
         if self.record.is_file() and self.unfinished.is_file():
-            kept = json.loads(self.record.read_text(encoding="utf-8"))
+            kept = read_json(self.record)
             refuse_other_settings(self.unfinished, kept["settings"], settings)
             self.counts = kept["counts"]
         path.parent.mkdir(parents=True, exist_ok=True)
