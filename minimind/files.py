@@ -55,10 +55,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The object that a json file holds.
 
-    Raises UserError where it is damaged: cut off, not UTF-8, or no object.
+    Raises UserError where it cannot be read, or is damaged: cut off, not UTF-8,
+    or no object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); put a whole copy back") from None
     if not isinstance(value, dict):

@@ -240,8 +240,8 @@ def test_an_outlook_is_that_plan():
         model, shape, 1.67e9 / 4.8, 512, "RTX 3090", mfu=0.25, price=0.5
     )
     assert line.startswith("minimind2-small: 347.9M tokens, ")
-    assert f"{hours(found['seconds'])} on one RTX 3090 at 25% of its peak" in line
-    assert f"{found['cost']:.2f} at 0.5 an hour; 0.41 GB beside" in line
+    assert f"{hours(found['seconds'])}\n  on one RTX 3090 at 25% of its peak" in line
+    assert f"{found['cost']:.2f} at 0.5 an hour\n  with 0.41 GB beside" in line
 
 
 def test_hours():

@@ -8,13 +8,13 @@ tools/export.py; edit it there.
 """
 
 import difflib
-import json
 import math
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from minimind.errors import UserError
+from minimind.files import read_json
 from minimind.model.rope import RopeScaling
 
 
@@ -199,16 +199,10 @@ def config_from(given: dict[str, Any], source: str) -> ModelConfig:
 def get_preset(name: str) -> ModelConfig:
     """The config of a named size, or of a json file with its fields.
 
-    Raises UserError for an unknown name or field.
+    Raises UserError for an unknown name or field, or a file that is not there.
     """
     if name.endswith(".json"):
-        try:
-            given = json.loads(Path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name}: {error}") from None
-        if not isinstance(given, dict):
-            raise UserError(f"{name}: not an object of fields and values")
-        return config_from(given, name)
+        return config_from(read_json(Path(name)), name)
     if name not in PRESETS:
         hint = nearest(name, list(PRESETS))
         raise UserError(f"unknown preset {name!r}; {hint}")

@@ -173,9 +173,9 @@ def outlook(
     parameters = sum(p.numel() for p in model.parameters())
     held = sum(state_bytes(parameters).values()) / 1e9
     return (
-        f"{preset}: {tokens / 1e6:,.1f}M tokens, {hours(found['seconds'])} on one "
-        f"{gpu} at {mfu:.0%} of its peak, {found['cost']:.2f} at {price:g} an hour; "
-        f"{held:.2f} GB beside the activations"
+        f"{preset}: {tokens / 1e6:,.1f}M tokens, {hours(found['seconds'])}\n  on one "
+        f"{gpu} at {mfu:.0%} of its peak, {found['cost']:.2f} at {price:g} an hour\n  "
+        f"with {held:.2f} GB beside the activations"
     )
 
 
