@@ -113,6 +113,25 @@ def test_dropout_is_for_training_only():
     assert not torch.equal(layer.train()(x), layer(x))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_are_in_the_mode_of_those_they_replace(training):
+    """Or a model opened for use would go on dropping inputs."""
+    model = new_model().train(training)
+    add_adapter(model, "a", LoRAConfig(rank=2, dropout=0.5))
+    layers = lora_layers(model)
+    assert all(layer.training == training for layer in layers.values())
+    remove_adapters(model)
+    assert all(model.get_submodule(path).training == training for path in layers)
+
+
+def test_a_layer_with_a_bias_gets_none():
+    """The layer that takes its place has none, and would drop it."""
+    model = new_model()
+    model.model.layers[0].mlp.up_proj = nn.Linear(32, 64)
+    with pytest.raises(UserError, match="layers.0.mlp.up_proj: it has a bias"):
+        add_adapter(model, "a", LoRAConfig(targets=("up_proj",)))
+
+
 def test_only_the_adapter_trains_and_both_halves_move():
     model = new_model()
     base = {k: v.clone() for k, v in model.state_dict().items()}
@@ -179,6 +198,26 @@ def test_merging_twice_is_refused():
     assert torch.equal(logits(model), once)
     with pytest.raises(UserError, match="unmerge it first"):
         set_adapter(model, None)
+
+
+def test_the_plain_weights_move_with_the_model_while_merged():
+    model = adapted()
+    merge_adapter(model)
+    keys = model.state_dict().keys()
+    model.to(torch.float64)
+    unmerge_adapter(model)
+    weights = model.state_dict()
+    assert weights.keys() == keys
+    assert all(weight.dtype == torch.float64 for weight in weights.values())
+
+
+def test_a_merged_adapter_is_not_saved(tmp_path):
+    """The fingerprint of its base could not be told from the merged weights."""
+    model = adapted()
+    merge_adapter(model)
+    with pytest.raises(UserError, match="'a' is merged in; unmerge it first"):
+        save_adapter(model, tokenizer(), tmp_path / "adapter", {})
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_several_adapters_and_a_switch():

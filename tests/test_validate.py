@@ -39,6 +39,19 @@ def test_equals_the_sum_over_tokens(data):
     assert got["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, abs=1e-5)
 
 
+def test_holds_the_logits_of_few_positions_at_a_time(tmp_path):
+    """V numbers a position: where training needs --loss-chunk, so does this."""
+    rows = PackedRows(token_file(tmp_path / "many", TEXTS * 8), 64)
+    model = new_model()
+    positions = []
+    model.lm_head.register_forward_hook(
+        lambda head, given, logits: positions.append(logits[..., 0].numel())
+    )
+    validate(model, tokenizer(), rows, batch_size=40)
+    assert len(rows) >= 40 and sum(positions) == len(rows) * 63
+    assert max(positions) == 1024
+
+
 def test_a_model_that_knows_nothing_scores_ln_v(data):
     model = new_model()
     torch.nn.init.zeros_(model.lm_head.weight)

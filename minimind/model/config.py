@@ -22,7 +22,7 @@ from minimind.model.rope import RopeScaling
 class ModelConfig:
     """Shape of a decoder-only transformer, dense or with experts.
 
-    Raises ValueError for a number that cannot be, or does not fit another.
+    Raises ValueError for an impossible number, or two that do not fit.
     """
 
     vocab_size: int = 6400  # V: ids the embedding knows

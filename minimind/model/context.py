@@ -25,8 +25,8 @@ def extend_context(
     trained_length: tokens of the longest texts it was trained on; None means
     its limit, max_position_embeddings. Sets the new limit and the scaling in
     model.config, and makes the rotary table anew, once for all lengths. Raises
-    UserError for a factor below 1, a length below 1, and a model whose
-    frequencies are scaled already.
+    UserError for a factor below 1, a length below 1, and a model that is
+    stretched already by linear or yarn; ntk leaves no trace but another base.
     """
     config = model.config
     length = (

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class RMSNorm(nn.Module):
     """Scale each token to unit root mean square, then by a learned gain.
 
-    Shape: (..., C) -> (..., C). Computed in fp32 whatever the input's dtype.
-    Source: Zhang and Sennrich 2019.
+    Shape: (..., C) -> (..., C). Normalised in fp32, rounded to the
+    input's dtype, then times the gain. Source: Zhang and Sennrich 2019.
     """
 
     def __init__(self, hidden_size: int, eps: float = 1e-5) -> None:

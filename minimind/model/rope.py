@@ -62,7 +62,7 @@ class RopeScaling:
     """How a trained model's frequencies are stretched for longer contexts.
 
     Field names are those of `rope_parameters` in `transformers`. Raises
-    ValueError where a number cannot be meant.
+    ValueError for a number that makes no sense.
     """
 
     rope_type: Literal["linear", "yarn"]

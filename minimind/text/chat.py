@@ -11,6 +11,7 @@ edit it there.
 import functools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import jinja2
 import jinja2.sandbox
@@ -35,15 +36,21 @@ def compile_template(source: str) -> jinja2.Template:
 STAND_IN = {token: chr(0xFDD0 + i) for i, token in enumerate(CONTROL_TOKENS)}
 SPELT_OUT = {ord(char): token for token, char in STAND_IN.items()}
 CONTROL = re.compile("(" + "|".join(map(re.escape, CONTROL_TOKENS)) + ")")
+HIDDEN = str.maketrans(dict.fromkeys(STAND_IN.values(), "\ufffd"))
 
 
-def hide_control(message: Message) -> Message:
-    """A message with stand-ins for the control tokens spelt out in it."""
-    hidden = dict(message)
-    for key, value in message.items():
-        if isinstance(value, str):  # a row may hold more than text
-            hidden[key] = CONTROL.sub(lambda found: STAND_IN[found[0]], value)
-    return hidden
+def hide_control(part: Any) -> Any:
+    """A message, or a part of one, with stand-ins for control tokens in it.
+
+    However deep they lie: a message may hold tool calls, not only text.
+    """
+    if isinstance(part, str):
+        return CONTROL.sub(lambda found: STAND_IN[found[0]], part.translate(HIDDEN))
+    if isinstance(part, dict):
+        return {key: hide_control(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [hide_control(value) for value in part]
+    return part
 
 
 def render_chat(

@@ -37,7 +37,7 @@ class GRPOConfig:
 
     group_size: int = 8  # replies that are drawn to each question
     updates: int = 1  # optimizer steps on the same replies
-    clip: float = 0.2  # how far a token's odds may move until it stops pulling
+    clip: float = 0.2  # how far a token's ratio may go until it stops pulling
     beta: float = 0.04  # the price of leaving the reference
     max_new_tokens: int = 256  # a reply that is longer is cut off
 
@@ -96,7 +96,10 @@ FOR_THE_LOSS = ("input_ids", "labels", "old", "reference", "advantages")
 def policy_loss(
     model: nn.Module, batch: Batch, options: GRPOConfig
 ) -> tuple[Tensor, Numbers]:
-    """GRPO on rows of `SampledRows`; how replies were judged is logged."""
+    """GRPO on rows of `SampledRows`; how replies were judged is logged.
+
+    Several batches of a step count in the log as in the loss: by tokens.
+    """
     logps, output = reply_logps(model, batch)
     asked = batch["labels"] != IGNORE
     advantages = batch["advantages"][:, None].expand_as(asked)[asked]

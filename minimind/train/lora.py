@@ -56,7 +56,9 @@ class LoRALinear(nn.Linear):
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         self.adapters: dict[str, LoRAConfig] = {}
         self.active: str | None = None  # the adapter that is added
-        self.unmerged: Tensor | None = None  # the plain weight, while merged
+        # The plain weight, while an adapter is merged into it.
+        self.register_buffer("unmerged", None, persistent=False)
+        self.train(linear.training)
 
     def add_adapter(self, name: str, config: LoRAConfig) -> None:
         """A new adapter that adds nothing yet: A is random, B is zero."""
@@ -86,8 +88,9 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
     """The layers of these names, by their path in the model.
 
-    Raises UserError for a name that no layer has, and for a layer whose weight
-    is also the embedding's: merged, it would change what the model reads.
+    Raises UserError for a name that no layer has, for a layer with a bias,
+    which `LoRALinear` would drop, and for one whose weight is the embedding's
+    as well: merged, it would change what the model reads.
     """
     layers = {
         path: module
@@ -102,6 +105,8 @@ def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Li
         )
     embedded = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     for path, layer in layers.items():
+        if layer.bias is not None:
+            raise UserError(f"--targets {path}: it has a bias; leave it out")
         if any(layer.weight is table.weight for table in embedded):
             raise UserError(
                 f"--targets {path}: its weight is the embedding's, too; leave it out"
@@ -196,6 +201,7 @@ def remove_adapters(model: nn.Module) -> None:
         shape = layer.in_features, layer.out_features
         plain = nn.Linear(*shape, bias=False, device="meta")
         plain.weight = layer.weight
+        plain.train(layer.training)
         parent, _, last = path.rpartition(".")
         setattr(model.get_submodule(parent), last, plain)
     model.requires_grad_()

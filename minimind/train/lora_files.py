@@ -48,8 +48,12 @@ def save_adapter(
     """Write the active adapter; the model itself is not written.
 
     info goes to minimind.json; its "parent" is the directory of the base.
+    Raises UserError while it is merged, as the base's weights are not there.
     """
     name, config = active_adapter(model)
+    layers = lora_layers(model).values()
+    if any(layer.unmerged is not None for layer in layers):
+        raise UserError(f"{name!r} is merged in; unmerge it first")
     weights = {
         key: value.detach().cpu().contiguous()
         for key, value in adapter_weights(model, name).items()

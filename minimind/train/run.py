@@ -134,7 +134,7 @@ class Run:
         total: targets of the step, as many as each process has in the mean: the
         gradients are averaged over the processes.
         """
-        call = nn.Module.__call__
+        call = nn.Module.__call__  # the network is model and loss in one
         return accumulate(self.network, batches, call, self.backward, self.count, total)
 
     def update_weights(self, loss: float) -> float:

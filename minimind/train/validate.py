@@ -33,10 +33,13 @@ def byte_lengths(tokenizer: Tokenizer) -> Tensor:
 def score(model: MiniMindForCausalLM, batch: dict[str, Tensor]) -> tuple[float, Tensor]:
     """The summed loss of a batch, in nats, and the ids it was asked for."""
     inputs = {key: batch[key] for key in batch if key != "labels"}
-    labels = batch["labels"][:, 1:].flatten()
-    logits = model(**inputs).logits[:, :-1].flatten(0, 1).float()
-    nats = F.cross_entropy(logits, labels, reduction="sum")
-    return nats.item(), labels[labels != IGNORE]
+    hidden = model.hidden_states(**inputs)[0][:, :-1].flatten(0, 1)
+    labels, nats = batch["labels"][:, 1:].flatten(), 0.0
+    # Few logits at a time, as V of them are much larger than C numbers.
+    for states, ids in zip(hidden.split(1024), labels.split(1024)):
+        logits = model.lm_head(states).float()
+        nats += F.cross_entropy(logits, ids, reduction="sum").item()
+    return nats, labels[labels != IGNORE]
 
 
 @torch.inference_mode()
