@@ -6,6 +6,7 @@ file finds the function and turns a user's mistake into one line.
 
 import difflib
 import importlib
+import os
 import sys
 
 from minimind import __version__
@@ -52,8 +53,21 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
     0: done. 2: a mistake in what was given, told in one line. 130: stopped.
+    141: nobody reads what is printed any more.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` does it
+        # Python flushes once more at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run(argv: list[str]) -> int:
+    """As `main`, but for a pipe that breaks."""
     if argv in ([], ["-h"], ["--help"]):
         print(usage())
         return 0
@@ -81,6 +95,17 @@ def main(argv: list[str] | None = None) -> int:
         return tyro.cli(command, args=args, prog=f"minimind {name}") or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a place that cannot be read or written
+        if error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; name another place, or "
+            "make this one usable",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

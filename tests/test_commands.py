@@ -74,7 +74,7 @@ BAD_TEXT_ROWS = {
     "not json": ('{"text": "a"', "not JSON"),
     "not an object": ('["a"]', "not a JSON object"),
     "no field": ('{"txt": "a"}', "the field 'text' is missing"),
-    "wrong type": ('{"text": 7}', "the field 'text' is a int, not a string"),
+    "wrong type": ('{"text": 7}', "the field 'text' is of type int, not a string"),
     "empty": ('{"text": "  "}', "the field 'text' is empty"),
 }
 GOOD_TURN = '{"role": "user", "content": "a"}'
@@ -132,6 +132,37 @@ def test_missing_file(made, tmp_path, capsys):
     command = ["data", "prepare", "--data", missing, "--out", str(tmp_path / "out")]
     line = error_of([*command, "--tokenizer", str(made / "tok")], capsys)
     assert f"{missing}: no such file" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tokenizer train --data {made}/text.jsonl --out",
+        "data prepare --data {made}/text.jsonl --tokenizer {made}/tok --out",
+        "train pretrain --data {made}/pre --tokenizer {made}/tok --steps 2 --out",
+        "zero --out",
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_place_that_cannot_be_written(made, tmp_path, capsys, command, place):
+    """Such as one below a file, or of another user."""
+    (tmp_path / "file").write_text("mine")
+    argv = [*command.format(made=made).split(), str(tmp_path / place)]
+    assert str(tmp_path / "file") in error_of(argv, capsys)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "pretrain", "--help"]])
+def test_a_pipe_that_nobody_reads(command):
+    """`minimind --help | head -1` ends without a word."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minimind", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
 
 
 @pytest.mark.parametrize("command", ["tokenizer", "data"])

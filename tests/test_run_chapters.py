@@ -1,11 +1,15 @@
 """tools/run_chapters.py on tiny notebooks: stable bytes, and what it refuses."""
 
+import asyncio
 import json
+import time
 
 import nbformat
 import pytest
+import zmq
+import zmq.asyncio
 
-from tools.run_chapters import main, tidy
+from tools.run_chapters import keep_looking, main, tidy
 
 LIVELY = """import sys, time
 import ipywidgets as widgets
@@ -119,6 +123,29 @@ def test_failing_cell(repo, capsys, cell, message):
     assert message in err
     assert "\x1b" not in err  # a log file shows no colours
     assert path.read_bytes() == before
+
+
+def test_a_reply_whose_signal_was_taken():
+    """Sending on the socket of a reply, as an output widget does, may take it."""
+
+    async def reply_was_seen():
+        context = zmq.asyncio.Context()
+        kernel = context.socket(zmq.DEALER, socket_class=zmq.Socket)
+        socket = context.socket(zmq.DEALER)
+        port = kernel.bind_to_random_port("tcp://127.0.0.1")
+        socket.connect(f"tcp://127.0.0.1:{port}")
+        reply = socket.poll(60_000)
+        looking = asyncio.create_task(keep_looking(socket, 0.1))
+        await asyncio.sleep(0.2)
+        kernel.send(b"reply")
+        time.sleep(0.2)  # it arrives while the loop does something else
+        zmq.Socket.shadow(socket.underlying).send(b"from a widget")
+        done, _ = await asyncio.wait([reply], timeout=10)
+        looking.cancel()
+        context.destroy(linger=0)
+        return bool(done)
+
+    assert asyncio.run(reply_was_seen())
 
 
 def test_a_cell_that_hangs(repo, capsys, monkeypatch):

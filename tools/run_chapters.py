@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import zmq.asyncio
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -65,12 +66,38 @@ def chapters(root: Path, numbers: list[str]) -> list[Path]:
     return [known[number] for number in sorted(set(wanted))]
 
 
-async def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[float, int]:
-    """Run all cells in place; the seconds and the number of the slowest cell.
+async def keep_looking(socket: zmq.asyncio.Socket, seconds: float = 1.0) -> None:
+    """Look now and then whether a reply has come that the event loop missed.
 
-    In an event loop of its own: one that has seen the sockets of another kernel
-    may take a new socket for a closed one of the same number, and wait for ever.
+    An output widget makes nbclient send on the socket on which it waits for a reply.
+    ZeroMQ signals what is new only once, and sending may take the signal of a reply
+    that has just come, which would then be waited for until the cell's time is up.
     """
+    while True:
+        await asyncio.sleep(seconds)
+        await socket.poll(1)
+
+
+async def execute_cell(
+    client: NotebookClient, cell: NotebookNode, number: int, name: str
+) -> None:
+    """Run one cell in place. Raises ChapterError where it does not come to its end."""
+    try:
+        await client.async_execute_cell(cell, number - 1)
+    except CellExecutionError as error:
+        lines = COLOUR.sub("", error.traceback).rstrip().splitlines()
+        reason = "\n".join(f"    {line}" for line in lines[-12:])
+        raise ChapterError(f"{name}, cell {number} failed\n{reason}") from None
+    except CellTimeoutError:
+        reason = f"took more than {CELL_SECONDS} s"
+        raise ChapterError(f"{name}, cell {number} {reason}") from None
+    except DeadKernelError:
+        reason = "ended its Python process (out of memory?)"
+        raise ChapterError(f"{name}, cell {number} {reason}") from None
+
+
+async def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[float, int]:
+    """Run all cells in place; the seconds and the number of the slowest cell."""
     client = NotebookClient(
         notebook,
         kernel_name="python3",
@@ -81,21 +108,14 @@ async def execute(notebook: NotebookNode, name: str, folder: Path) -> tuple[floa
     )
     slowest = (0.0, 0)
     async with client.async_setup_kernel(env=os.environ | KERNEL_ENV):
-        for number, cell in enumerate(notebook.cells, start=1):
-            start = time.perf_counter()
-            try:
-                await client.async_execute_cell(cell, number - 1)
-            except CellExecutionError as error:
-                lines = COLOUR.sub("", error.traceback).rstrip().splitlines()
-                reason = "\n".join(f"    {line}" for line in lines[-12:])
-                raise ChapterError(f"{name}, cell {number} failed\n{reason}") from None
-            except CellTimeoutError:
-                reason = f"took more than {CELL_SECONDS} s"
-                raise ChapterError(f"{name}, cell {number} {reason}") from None
-            except DeadKernelError:
-                reason = "ended its Python process (out of memory?)"
-                raise ChapterError(f"{name}, cell {number} {reason}") from None
-            slowest = max(slowest, (time.perf_counter() - start, number))
+        looking = asyncio.create_task(keep_looking(client.kc.shell_channel.socket))
+        try:
+            for number, cell in enumerate(notebook.cells, start=1):
+                start = time.perf_counter()
+                await execute_cell(client, cell, number, name)
+                slowest = max(slowest, (time.perf_counter() - start, number))
+        finally:
+            looking.cancel()
         client.set_widgets_metadata()
     return slowest
 

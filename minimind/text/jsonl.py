@@ -33,7 +33,7 @@ def check_text(row: Row) -> str | None:
     if "text" not in row:
         return "the field 'text' is missing"
     if not isinstance(row["text"], str):
-        return f"the field 'text' is a {type(row['text']).__name__}, not a string"
+        return f"the field 'text' is of type {type(row['text']).__name__}, not a string"
     if not row["text"].strip():
         return "the field 'text' is empty"
     return None

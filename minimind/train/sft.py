@@ -86,5 +86,5 @@ def answer_loss(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Numbers]:
     if output.logits is not None and over.any():
         logits = output.logits[:, :-1][over].float()
         stops = logits.softmax(-1)[:, EOS_ID]
-        numbers["stop_probability"] = stops.mean().detach()
+        numbers["stop_probability"] = stops.mean().item()
     return with_aux_loss(output.loss, output, numbers)
