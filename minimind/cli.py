@@ -96,10 +96,8 @@ def run(argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        raise
     except OSError as error:  # a place that cannot be read or written
-        if error.filename is None:
+        if error.filename is None:  # something else, such as a broken pipe
             raise
         print(
             f"error: {error.filename}: {error.strerror}; name another place, or "

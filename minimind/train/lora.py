@@ -85,6 +85,11 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     return {path: m for path, m in modules if hasattr(m, "lora_A")}
 
 
+def is_merged(model: nn.Module) -> bool:
+    """Whether an adapter is merged into the weights."""
+    return any(m.unmerged is not None for m in lora_layers(model).values())
+
+
 def target_layers(model: nn.Module, targets: tuple[str, ...]) -> dict[str, nn.Linear]:
     """The layers of these names, by their path in the model.
 
@@ -143,7 +148,7 @@ def set_adapter(model: nn.Module, name: str | None) -> None:
     known = {known for layer in layers for known in layer.adapters}
     if name is not None and name not in known:
         raise UserError(f"no adapter {name!r}; there are {sorted(known)}")
-    if any(layer.unmerged is not None for layer in layers):
+    if is_merged(model):
         raise UserError("an adapter is merged in; unmerge it first")
     model.requires_grad_(False)
     for layer in layers:
@@ -178,7 +183,7 @@ def merge_adapter(model: nn.Module) -> None:
     """
     name, _ = active_adapter(model)
     layers = [layer for layer in lora_layers(model).values() if layer.active]
-    if any(layer.unmerged is not None for layer in layers):
+    if is_merged(model):
         raise UserError(f"{name!r} is merged already; not twice")
     for layer in layers:
         a, b = layer.lora_A[name].data, layer.lora_B[name].data

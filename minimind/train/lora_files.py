@@ -19,6 +19,7 @@ from minimind.train.lora import (
     LoRAConfig,
     active_adapter,
     add_adapter,
+    is_merged,
     lora_layers,
     target_layers,
 )
@@ -51,8 +52,7 @@ def save_adapter(
     Raises UserError while it is merged, as the base's weights are not there.
     """
     name, config = active_adapter(model)
-    layers = lora_layers(model).values()
-    if any(layer.unmerged is not None for layer in layers):
+    if is_merged(model):
         raise UserError(f"{name!r} is merged in; unmerge it first")
     weights = {
         key: value.detach().cpu().contiguous()
