@@ -29,8 +29,8 @@ def recompute_blocks(model: MiniMindForCausalLM) -> None:
         layer.forward = partial(recompute, plain, use_reentrant=False)
 
 
-def chunked_loss(hidden: Tensor, head: nn.Module, labels: Tensor, chunk: int) -> Tensor:
-    """`causal_lm_loss(head(hidden), labels)` with few logits at a time.
+def summed_loss(hidden: Tensor, head: nn.Module, labels: Tensor, chunk: int) -> Tensor:
+    """The summed cross-entropy, in nats, with few logits at a time.
 
     hidden: (B, T, C); labels: (B, T). At most `chunk` positions have logits.
     """
@@ -43,7 +43,13 @@ def chunked_loss(hidden: Tensor, head: nn.Module, labels: Tensor, chunk: int) ->
     total = hidden.new_zeros((), dtype=torch.float32)
     for part in zip(hidden.split(chunk), labels.split(chunk)):
         total = total + recompute(nats, *part, use_reentrant=False)
-    return total / (labels != IGNORE).sum()
+    return total
+
+
+def chunked_loss(hidden: Tensor, head: nn.Module, labels: Tensor, chunk: int) -> Tensor:
+    """`causal_lm_loss(head(hidden), labels)`, as `summed_loss` makes it."""
+    total = summed_loss(hidden, head, labels, chunk)
+    return total / (labels[:, 1:] != IGNORE).sum()
 
 
 def lean_forward(

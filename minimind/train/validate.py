@@ -10,7 +10,6 @@ Generated from notebooks/08_pretraining.ipynb by tools/export.py; edit it there.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minimind.model.transformer import MiniMindForCausalLM
@@ -18,6 +17,7 @@ from minimind.text.chat import IGNORE
 from minimind.text.packing import PackedRows, collate
 from minimind.text.tokenizer import CONTROL_TOKENS, Tokenizer
 from minimind.train.distributed import rank, total, world_size
+from minimind.train.memory import summed_loss
 
 
 def byte_lengths(tokenizer: Tokenizer) -> Tensor:
@@ -33,13 +33,9 @@ def byte_lengths(tokenizer: Tokenizer) -> Tensor:
 def score(model: MiniMindForCausalLM, batch: dict[str, Tensor]) -> tuple[float, Tensor]:
     """The summed loss of a batch, in nats, and the ids it was asked for."""
     inputs = {key: batch[key] for key in batch if key != "labels"}
-    hidden = model.hidden_states(**inputs)[0][:, :-1].flatten(0, 1)
-    labels, nats = batch["labels"][:, 1:].flatten(), 0.0
-    # Few logits at a time, as V of them are much larger than C numbers.
-    for states, ids in zip(hidden.split(1024), labels.split(1024)):
-        logits = model.lm_head(states).float()
-        nats += F.cross_entropy(logits, ids, reduction="sum").item()
-    return nats, labels[labels != IGNORE]
+    hidden, labels = model.hidden_states(**inputs)[0], batch["labels"]
+    nats = summed_loss(hidden, model.lm_head, labels, chunk=1024)
+    return nats.item(), labels[:, 1:][labels[:, 1:] != IGNORE]
 
 
 @torch.inference_mode()
